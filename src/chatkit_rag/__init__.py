@@ -1,0 +1,91 @@
+"""A chat assistant over your own course or documentation pages.
+
+The names here are the public interface. Each is resolved on its first use: the SDKs below take seconds to import, and
+a command that does not need them does not wait.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chatkit_rag.agent.context import TurnContext
+    from chatkit_rag.agent.models.extractive import ExtractiveModel
+    from chatkit_rag.agent.tools import search_tool
+    from chatkit_rag.asgi.app import ChatApp
+    from chatkit_rag.context import PageContext, Principal, RequestContext
+    from chatkit_rag.documents import Citation, Document, Passage
+    from chatkit_rag.errors import ChatKitRagError
+    from chatkit_rag.ingestion.pipeline import ingest
+    from chatkit_rag.retrieval.edge import EdgeIndex
+    from chatkit_rag.retrieval.index import PassageIndex
+    from chatkit_rag.server import RagChatServer
+    from chatkit_rag.settings import Settings
+    from chatkit_rag.sources.base import Source
+    from chatkit_rag.sources.course import CourseSource
+    from chatkit_rag.stores.base import Store
+    from chatkit_rag.stores.memory import MemoryStore
+    from chatkit_rag.stores.sql import SQLiteStore
+    from chatkit_rag.wiring import create_app
+
+_HOMES = {
+    "ChatApp": "asgi.app",
+    "ChatKitRagError": "errors",
+    "Citation": "documents",
+    "CourseSource": "sources.course",
+    "Document": "documents",
+    "EdgeIndex": "retrieval.edge",
+    "ExtractiveModel": "agent.models.extractive",
+    "MemoryStore": "stores.memory",
+    "PageContext": "context",
+    "Passage": "documents",
+    "PassageIndex": "retrieval.index",
+    "Principal": "context",
+    "RagChatServer": "server",
+    "RequestContext": "context",
+    "SQLiteStore": "stores.sql",
+    "Settings": "settings",
+    "Source": "sources.base",
+    "Store": "stores.base",
+    "TurnContext": "agent.context",
+    "create_app": "wiring",
+    "ingest": "ingestion.pipeline",
+    "search_tool": "agent.tools",
+}
+
+__all__ = [
+    "ChatApp",
+    "ChatKitRagError",
+    "Citation",
+    "CourseSource",
+    "Document",
+    "EdgeIndex",
+    "ExtractiveModel",
+    "MemoryStore",
+    "PageContext",
+    "Passage",
+    "PassageIndex",
+    "Principal",
+    "RagChatServer",
+    "RequestContext",
+    "SQLiteStore",
+    "Settings",
+    "Source",
+    "Store",
+    "TurnContext",
+    "create_app",
+    "ingest",
+    "search_tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("chatkit-rag")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,67 @@
+"""Who asks, from which page, in which language: what comes with every request.
+
+Plain data. `auth` makes principals, `protocol.requests` reads page contexts from clients.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A reader whose identity was verified, or who is anonymous and known by a signed token; never a mere claim."""
+
+    id: str
+    tenant: str = field(default="", kw_only=True)
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    sites: tuple[str, ...] | None = field(default=None, kw_only=True)
+    """The sites that they may ask about; None for all."""
+    claims: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            msg = "a principal needs an id: without one, readers would share their threads"
+            raise ValueError(msg)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """`(tenant, id)`: the key that everything of theirs is stored under."""
+        return (self.tenant, self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageContext:
+    """The page that the reader has in front of them, as their browser tells it: data, never instructions."""
+
+    url: str = ""
+    path: str = ""
+    title: str = ""
+    description: str = ""
+    heading: str = ""
+    headings: tuple[str, ...] = ()
+    version: str = ""
+    locale: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """What ChatKit calls the context: it goes through every operation, store call and hook of one request."""
+
+    principal: Principal
+    page: PageContext | None = None
+    site: str | None = None
+    request_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the client sent as the request's `metadata`, limited in size and otherwise unchecked."""
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """`(tenant, id)` of the principal."""
+        return self.principal.owner
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC: the one clock for everything that is stored or sent."""
+    return datetime.now(UTC)  # noqa: TID251 - the place that the rule sends everybody to

@@ -1,0 +1,85 @@
+"""What a course is made of: pages, their sections, the passages that are searched, and citations.
+
+Plain data. Reading pages is `ingestion`'s work, finding passages `retrieval`'s, numbering citations `agent`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def page_url(base: str, path: str, anchor: str = "") -> str:
+    """The address of a heading: `base` (without it, relative to the host), the page's path, and `#anchor`.
+
+    `anchor` stands as the site's HTML has it, which browsers match against the fragment letter by letter.
+    """
+    address = base.rstrip("/") + path
+    return f"{address}#{anchor}" if anchor else address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One heading of a page with what stands under it, up to the next heading of any level."""
+
+    heading_path: tuple[str, ...]
+    """The page's title, then the headings down to this one; never empty."""
+    anchor: str = ""
+    """The id that the site gives the heading; empty for what stands before the first heading."""
+    blocks: tuple[str, ...] = ()
+    """Paragraphs, lists, tables, formulas and code fences, each one whole: Markdown for people, without JSX,
+    comments or link targets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One page of the course."""
+
+    path: str
+    """Where the page stands on the site, from its root: `/module-1/week-1/nodes`; no trailing slash but for `/`."""
+    title: str
+    sections: tuple[Section, ...]
+    """In reading order; empty ones are there too, since their headings can be linked to."""
+    source: str = ""
+    """The file or address that it was read from, for messages."""
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The front matter, with `module` and `week` where the site has them; JSON values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """The unit of search and citation: a piece of one section of one page, never of two."""
+
+    id: str
+    """A UUID made of site, page, anchor and position: the same text at the same place keeps its id."""
+    path: str
+    anchor: str
+    title: str
+    heading_path: tuple[str, ...]
+    text: str
+    url: str
+    site: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def heading(self) -> str:
+        """The heading that the passage stands under; the page's title before the first one."""
+        return self.heading_path[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A passage that was found, and how well it fits; scores compare within one result only."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A numbered passage at a place in an answer."""
+
+    number: int
+    """What the model wrote between brackets; counts from 1 within one turn."""
+    passage: Passage
+    index: int
+    """The position in the answer's text, in characters, that the citation stands behind."""

@@ -1,0 +1,138 @@
+"""Every error that chatkit-rag raises on purpose.
+
+    ChatKitRagError
+    ├── ConfigurationError            the installation cannot work as configured
+    │   └── MissingExtra              an optional dependency is not installed (also an ImportError)
+    ├── IngestionError                nothing could be indexed
+    ├── IndexError_                   the search index cannot be used
+    │   ├── IndexMissing              there is no index yet
+    │   └── IndexUnreadable           it is there, and broken or of a newer version
+    ├── StoreUnavailable              threads cannot be read or written now
+    ├── ModelFailed                   the language model gave no answer
+    └── RequestError                  the client's request cannot be carried out
+        ├── InvalidRequest            it is malformed, or holds a value out of bounds
+        │   ├── NotJson               it is not a JSON object
+        │   └── UnknownOperation      it names no operation of this server
+        ├── PayloadTooLarge           the body is over its limit
+        ├── UnsupportedMediaType      the body is not JSON
+        ├── Unauthenticated           no valid credential
+        ├── Forbidden                 a valid credential that does not reach so far
+        ├── AuthUnavailable           the identity could not be checked now
+        ├── NotFound                  not there, or not yours: the two look the same
+        └── Conflict                  it does not fit the present state
+
+An error says what happened, to what, and what to do next. `RequestError` messages are shown to clients; the
+others are for the operator, and a client gets a neutral sentence in their place. HTTP status codes live in
+`asgi.problems` alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ChatKitRagError(Exception):
+    """Base of all errors that chatkit-rag raises on purpose."""
+
+
+class ConfigurationError(ChatKitRagError):
+    """The installation cannot work as configured; the message says what to change."""
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """An optional dependency is not installed; the message carries the `pip install` line."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'chatkit-rag[{extra}]'")
+
+
+class IngestionError(ChatKitRagError):
+    """Nothing could be indexed; the index is as it was before."""
+
+
+class IndexError_(ChatKitRagError):  # noqa: N801 - `IndexError` is Python's own, and never to be shadowed
+    """The search index cannot be used."""
+
+
+class IndexMissing(IndexError_):
+    """There is no index yet."""
+
+
+class IndexUnreadable(IndexError_):
+    """The index is there, and broken or written by a newer version."""
+
+
+class StoreUnavailable(ChatKitRagError):
+    """Threads cannot be read or written now; trying again later may work."""
+
+
+class ModelFailed(ChatKitRagError):
+    """The language model gave no answer."""
+
+
+class RequestError(ChatKitRagError):
+    """The client's request cannot be carried out. Its message and `details` are shown to the client."""
+
+    code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, Any] = details or {}
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed, or holds a value out of bounds."""
+
+
+class NotJson(InvalidRequest):
+    """The body is not a JSON object."""
+
+    code = "not_json"
+
+
+class UnknownOperation(InvalidRequest):
+    """The request names no operation of this server."""
+
+    code = "unknown_operation"
+
+
+class PayloadTooLarge(RequestError):
+    """The body is over its limit."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is not JSON."""
+
+    code = "unsupported_media_type"
+
+
+class Unauthenticated(RequestError):
+    """No valid credential came with the request."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The credential is valid and does not reach so far."""
+
+    code = "forbidden"
+
+
+class AuthUnavailable(RequestError):
+    """The identity could not be checked now; trying again later may work."""
+
+    code = "auth_unavailable"
+
+
+class NotFound(RequestError):
+    """What was asked for is not there, or belongs to somebody else: the two look the same."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
