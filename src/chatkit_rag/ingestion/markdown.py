@@ -1,0 +1,213 @@
+"""What a Markdown or MDX page says: its front matter, its title, its sections. Text in, data out; no files.
+
+The rules are Docusaurus': heading ids as github-slugger makes them, admonitions between colons, MDX. A `.md` page
+is read as MDX as soon as it looks like it (it imports, or it has a component on a line of its own), since
+Docusaurus reads all pages so; otherwise braces are text in it and indented lines are code, as in plain Markdown.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from datetime import date, time
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any, cast
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mdit_py_plugins.container import container_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.footnote import footnote_plugin
+
+from chatkit_rag.documents import Section
+from chatkit_rag.ingestion.blocks import BlockWriter
+from chatkit_rag.ingestion.inline import plain_text
+from chatkit_rag.ingestion.mdx_rules import html_plugin, mdx_plugin
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER_VALUES = 10_000
+_NESTING = 60
+_EXPLICIT_ID = re.compile(r"\s*\{#((?:(?!\{#|\}).)+)\}$")
+_COMMENT_ID = re.compile(r"(?:\{\s*/\*|<!--)\s*#(\S+?)(?:\s.*?)?\s*(?:\*/\s*\}|-->)", re.DOTALL)
+_FENCE = re.compile(r" *(`{3,}|~{3,})")
+_MDX_LINE = re.compile(
+    r"import\s.*\bfrom\s*[\"']|import\s*[\"']|export\s+(?:const|default|function)\s|\s*</?[A-Z][\w.]*[\s/>]|\s*<>\s*$"
+)
+
+
+class BrokenPage(ValueError):
+    """A page that cannot be read; the message completes the sentence "This page was left out: …"."""
+
+
+def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
+    r"""The page's front matter as JSON values (dates as ISO strings), and the Markdown below it.
+
+    A page without front matter has an empty one. Line ends come out as `\n`, and a byte order mark is gone.
+
+    Raises:
+        BrokenPage: the front matter is no YAML, or no mapping.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    found = _FRONT_MATTER.match(text)
+    if found is None:
+        return {}, text
+    try:
+        values = yaml.safe_load(found["yaml"])
+        if values is None:
+            return {}, text[found.end() :]
+        budget = iter(range(_FRONT_MATTER_VALUES))
+        front_matter = _json(values, budget)
+    except yaml.MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 2})" if error.problem_mark else ""
+        problem = f"its front matter is not valid YAML{line}: {error.problem}; quote values that hold a colon"
+        raise BrokenPage(problem) from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise BrokenPage(f"its front matter is not valid YAML: {error}") from error
+    if not isinstance(front_matter, dict):
+        raise BrokenPage("its front matter is no mapping: write it as lines of `name: value`")
+    return cast("dict[str, Any]", front_matter), text[found.end() :]
+
+
+def read_sections(body: str, *, title: str | None, fallback: str, mdx: bool) -> tuple[str, tuple[Section, ...]]:
+    """The page's title and its sections in reading order.
+
+    The title is `title` (the front matter's), else the first heading of level 1, else `fallback`. The first section
+    is the page's start, with the anchor ""; so is the anchor of every heading of level 1, which Docusaurus gives no
+    id. Any text can be read; what is nested deeper than 60 levels is left out.
+
+    Args:
+        body: Markdown without its front matter.
+        title: the title that goes before one in the text.
+        fallback: the title for want of any other.
+        mdx: whether it is MDX for certain; see the module on pages that only look like it.
+    """
+    mdx = mdx or _looks_like_mdx(body)
+    parser = _parser(mdx)
+    tokens = parser.parse(body + "\n", {"mdx": mdx})  # plugins look one character behind the last line
+    title = (title or "").strip() or _first_title(tokens) or fallback
+    writer, slugger = BlockWriter(parser), _Slugger()
+    sections: list[Section] = []
+    enclosing: list[tuple[int, str]] = []
+    anchor = ""
+
+    def finish_section() -> None:
+        path = (title, *(text for _, text in enclosing if text))
+        sections.append(Section(heading_path=path, anchor=anchor, blocks=writer.take()))
+
+    stream = iter(tokens)
+    for token in stream:
+        if token.type != "heading_open":
+            writer.feed(token)
+            continue
+        text, explicit, words = _heading(next(stream).children or [])
+        next(stream)
+        slug = slugger.slug(words) if explicit is None else explicit  # Docusaurus does not reserve explicit ids
+        level = int(token.tag[1:])
+        if writer.nested:
+            writer.add_text(text)
+        elif sections or level > 1 or text != title:
+            finish_section()
+            enclosing = [*((depth, above) for depth, above in enclosing if depth < level), (level, text)]
+            anchor = slug if level > 1 else ""
+    finish_section()
+    return title, tuple(sections)
+
+
+def _heading(children: list[Token]) -> tuple[str, str | None, str]:
+    """A heading's text, its explicit id, and the words that an id is made of otherwise."""
+    last = children[-1] if children else None
+    if last is not None and last.type == "expression" and (comment := _COMMENT_ID.fullmatch(last.content)):
+        return plain_text(children[:-1]), comment[1], ""
+    words = plain_text(children, expressions=True)
+    if explicit := _EXPLICIT_ID.search(words):
+        return _EXPLICIT_ID.sub("", plain_text(children)), explicit[1].strip(), ""
+    return plain_text(children), None, words
+
+
+def _first_title(tokens: list[Token]) -> str:
+    for heading, inline in pairwise(tokens):
+        if heading.type == "heading_open" and heading.tag == "h1":
+            return _heading(inline.children or [])[0]
+    return ""
+
+
+class _Slugger:
+    """Heading ids as github-slugger 2 makes them; it remembers those of one page."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, int] = {}
+
+    def slug(self, text: str) -> str:
+        base = "".join(filter(_is_kept, text.lower())).replace(" ", "-")
+        slug = base
+        while slug in self._uses:
+            self._uses[base] += 1
+            slug = f"{base}-{self._uses[base]}"
+        self._uses[slug] = 0
+        return slug
+
+
+@lru_cache(maxsize=4096)
+def _is_kept(character: str) -> bool:
+    """Letters, marks, digits, connectors, hyphens and spaces; and the letters among the symbols, as in Ⓐ."""
+    category = unicodedata.category(character)
+    return category[0] in "LM" or category in ("Nd", "Nl", "Pc") or character in " -" or _is_letter_symbol(character)
+
+
+def _is_letter_symbol(character: str) -> bool:
+    return "\u24b6" <= character <= "\u24e9" or (
+        "\U0001f130" <= character <= "\U0001f189" and unicodedata.name(character, "").split(" ")[-2:-1] == ["LETTER"]
+    )
+
+
+@cache
+def _parser(mdx: bool) -> MarkdownIt:  # noqa: FBT001 - the cache's key
+    """The parser for pages of one kind; building it costs more than reading a short page."""
+    parser = MarkdownIt("commonmark", {"maxNesting": _NESTING}).enable(["table", "strikethrough"])
+    dollarmath_plugin(parser, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True)
+    footnote_plugin(parser, inline=False, move_to_end=False)
+    parser.disable("footnote_ref")  # `[^1]` in a line is kept as it is written
+    container_plugin(parser, "admonition", validate=_begins_admonition)
+    if mdx:
+        mdx_plugin(parser)
+    else:
+        html_plugin(parser, content=_parser(mdx=True))
+    return parser
+
+
+def _begins_admonition(info: str, _markup: str) -> bool:
+    return info.strip()[:1].isalpha()
+
+
+def _looks_like_mdx(body: str) -> bool:
+    fence = ""
+    for line in body.split("\n"):
+        if found := _FENCE.match(line):
+            if not fence:
+                fence = found[1]
+            elif found[1].startswith(fence) and line.strip() == found[1]:
+                fence = ""
+        elif not fence and _MDX_LINE.match(line):
+            return True
+    return False
+
+
+def _json(value: Any, budget: Iterator[int]) -> Any:
+    """YAML's values as JSON's. Aliases can make a small text large, or endless: `budget` bounds what is written."""
+    if next(budget, None) is None:
+        raise ValueError("it holds too many values")
+    match value:
+        case dict():
+            return {str(key): _json(item, budget) for key, item in cast("dict[Any, Any]", value).items()}
+        case list() | tuple() | set():
+            return [_json(item, budget) for item in cast("list[Any]", value)]
+        case date() | time():
+            return value.isoformat()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bytes():
+            return value.decode("latin-1")
+        case _:
+            return value
