@@ -1,0 +1,151 @@
+"""Generations of an index on disk: built aside, renamed into place, pointed at, and opened as private copies.
+
+    index/
+      CURRENT        the name of the generation that is served
+      gen-3/         complete and never changed again
+      building-…/    under construction; whoever finds one that nobody locks may remove it
+
+`CURRENT` is replaced by a rename, so a reader sees the old name or the new one, and a builder that dies leaves both
+as they were. Knows files only, not what is in them.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from chatkit_rag.errors import IndexError_
+
+_CURRENT = "CURRENT"
+_PREFIX = "gen-"
+_COPY_PREFIX = "chatkit-rag-index-"
+_BLOCK = 1 << 20
+_GRACE = 60.0
+"""Seconds in which a copy without a lock may still be in the making."""
+
+
+class Generations:
+    """The generations in one directory."""
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        self._directory = directory
+        self._keep = keep
+
+    def current(self) -> Path | None:
+        """The generation that is to be served; None before the first."""
+        try:
+            name = (self._directory / _CURRENT).read_text("utf-8").strip()
+        except FileNotFoundError:
+            return None
+        return self._directory / name
+
+    @contextmanager
+    def building(self) -> Generator[Path]:
+        """A new directory to build in. It becomes the current generation when the block ends without an error.
+
+        Raises:
+            IndexError_: another process is building, or the directory cannot be written.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._directory / "lock")
+            with lock.acquire(timeout=10):
+                self._sweep()
+                workplace = Path(tempfile.mkdtemp(prefix="building-", dir=self._directory))
+                try:
+                    yield workplace
+                    self._publish(workplace)
+                finally:
+                    shutil.rmtree(workplace, ignore_errors=True)
+        except Timeout as exc:
+            raise IndexError_(
+                f"another process is building the index in {self._directory}; wait until it is done"
+            ) from exc
+        except PermissionError as exc:
+            raise IndexError_(
+                f"cannot write the index in {self._directory}: {exc.strerror}; choose another place with --data-dir"
+            ) from exc
+
+    def _publish(self, workplace: Path) -> None:
+        existing = self._numbers()
+        generation = self._directory / f"{_PREFIX}{max(existing, default=0) + 1}"
+        workplace.rename(generation)
+        pointer = self._directory / f"{_CURRENT}.new"
+        with pointer.open("w", encoding="utf-8") as file:
+            file.write(f"{generation.name}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        pointer.replace(self._directory / _CURRENT)
+        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
+            shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Removes what a builder that died left behind; the lock is ours, so nobody is at work on it."""
+        for leftover in self._directory.glob("building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _numbers(self) -> list[int]:
+        names = (path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*"))
+        return [int(name) for name in names if name.isdecimal()]
+
+
+class PrivateCopy:
+    """A copy of a generation that only this process opens: the engine writes even to what it only reads.
+
+    Locked while it is in use, so that the next process can tell and remove the copies of processes that were killed.
+    """
+
+    def __init__(self, generation: Path) -> None:
+        _remove_abandoned_copies()
+        self._place = Path(tempfile.mkdtemp(prefix=_COPY_PREFIX))
+        self._lock = FileLock(self._place / "lock")
+        self._lock.acquire(timeout=0)
+        self.path = self._place / "generation"
+        try:
+            shutil.copytree(generation, self.path, copy_function=_copy_sparse)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Removes the copy; a second call does nothing."""
+        self._lock.release()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _remove_abandoned_copies() -> None:
+    for place in Path(tempfile.gettempdir()).glob(f"{_COPY_PREFIX}*"):
+        try:
+            if not _is_ours(place) or time.time() - place.stat().st_mtime < _GRACE:
+                continue
+            lock = FileLock(place / "lock")
+            with lock.acquire(timeout=0):
+                pass
+            shutil.rmtree(place, ignore_errors=True)
+        except (Timeout, OSError):
+            continue
+
+
+def _is_ours(place: Path) -> bool:
+    return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
+
+
+def _copy_sparse(source: str, target: str) -> str:
+    """Copies a file, leaving holes where it holds zeros.
+
+    The engine reserves 64 MB of which a small course fills a few hundred KB; `shutil` would write them all out.
+    """
+    zeros = bytes(_BLOCK)
+    with Path(source).open("rb") as reader, Path(target).open("wb") as writer:
+        while block := reader.read(_BLOCK):
+            if block == zeros[: len(block)]:
+                writer.seek(len(block), os.SEEK_CUR)
+            else:
+                writer.write(block)
+        writer.truncate(writer.tell())
+    return target

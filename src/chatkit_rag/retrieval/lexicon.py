@@ -1,0 +1,115 @@
+"""What the words of one corpus are worth: how rare they are, and what a misspelled one was meant to be.
+
+From that, how well a heading fits a question, and whether the corpus answers it at all. Arithmetic over counts; no IO.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rapidfuzz.distance import OSA
+from rapidfuzz.process import extract
+
+from chatkit_rag.documents import Passage
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, words
+
+_SHORT = 3
+"""Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
+_LONG = 8
+"""From so many letters on two slips are forgiven."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lexicon:
+    """Counted over the passages of one generation."""
+
+    passages: int
+    frequencies: Mapping[int, int]
+    """Term number -> passages that hold it."""
+    words: Mapping[str, int]
+    """Word in lower case, stop words too -> passages that hold it."""
+    _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_length: dict[int, list[str]] = {}
+        for word in self.words:
+            by_length.setdefault(len(word), []).append(word)
+        object.__setattr__(self, "_by_length", by_length)
+
+    @classmethod
+    def of(cls, passages: Iterable[Passage], vectors: Iterable[SparseVector]) -> "Lexicon":
+        """Counts the words of the passages, and the terms of their vectors."""
+        frequencies: Counter[int] = Counter()
+        spellings: Counter[str] = Counter()
+        number = 0
+        for passage, vector in zip(passages, vectors, strict=True):
+            number += 1
+            frequencies.update(term for term in vector.indices if not is_phrase(term))
+            spellings.update(set(words(" ".join((*passage.heading_path, passage.text)))))
+        return cls(passages=number, frequencies=dict(frequencies), words=dict(spellings))
+
+    def rarity(self, term: int) -> float:
+        """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
+        frequency = self.frequencies.get(term, 0)
+        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
+
+    def weight(self, terms: Iterable[int]) -> float:
+        """The rarities of distinct terms, summed."""
+        return sum(map(self.rarity, set(terms)))
+
+    def agreement(self, asked: Sequence[int], heading: Sequence[int]) -> float:
+        """How well a heading says what is asked: 1 where it says that and nothing else, 0 where nothing of it.
+
+        The harmonic mean of the heading's share in the question and the question's share in the heading, by weight.
+        """
+        common = self.weight(set(asked).intersection(heading))
+        return 2 * common / (self.weight(asked) + self.weight(heading)) if common else 0.0
+
+    def confidence(self, asked: Sequence[int], held: Iterable[Sequence[int]]) -> float:
+        """Whether the corpus answers a question: 0 where it holds nothing of it, 1 where one passage holds all.
+
+        The mean of two shares: of the question's weight, that the best passage holds; and of its terms, that the
+        corpus uses anywhere. The first alone fails long questions, whose words no passage holds together; the second
+        alone lets everything through that is asked in the corpus's own words.
+
+        Args:
+            asked: the question's terms.
+            held: the terms of each of the best passages.
+        """
+        terms = set(asked)
+        if not terms:
+            return 0.0
+        covered = max((self.weight(terms.intersection(passage)) for passage in held), default=0.0)
+        known = sum(term in self.frequencies for term in terms)
+        return (covered / self.weight(terms) + known / len(terms)) / 2
+
+    def corrected(self, question: str, analyser: Analyser) -> str:
+        """The question's words, with those that the corpus does not know replaced by the nearest that it does.
+
+        One slip is forgiven (letters swapped, changed, added or left out), two in long words; the first letter must
+        stand. Between equally near words the commoner one is taken, then the first by alphabet.
+        """
+        return " ".join(self._corrected_word(word, analyser) for word in words(question))
+
+    def _corrected_word(self, word: str, analyser: Analyser) -> str:
+        if word in self.words or len(word) < _SHORT or not word.isalpha():
+            return word
+        terms = analyser.word_terms(word)
+        if not terms or any(term in self.frequencies for term in terms):
+            return word
+        slips = 2 if len(word) >= _LONG else 1
+        near = [
+            candidate
+            for length in range(len(word) - slips, len(word) + slips + 1)
+            for candidate in self._by_length.get(length, ())
+            if candidate[0] == word[0] and (len(word) > _SHORT or _is_short_slip(word, candidate))
+        ]
+        # `limit=None` gives every one within the bound: the choice between them is ours.
+        found = extract(word, near, scorer=OSA.distance, score_cutoff=slips, limit=None)
+        best = min(found, key=lambda match: (match[1], -self.words[match[0]], match[0]), default=None)
+        return best[0] if best else word
+
+
+def _is_short_slip(word: str, candidate: str) -> bool:
+    return len(candidate) > len(word) or sorted(candidate) == sorted(word)
