@@ -1,0 +1,1 @@
+"""Threads and their items: the `Store` protocol and the stores that keep them."""

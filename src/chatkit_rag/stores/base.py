@@ -1,0 +1,146 @@
+"""What keeps threads and their items: the contract that every store promises, and the base of those shipped here.
+
+The rules that ChatKit's own interface leaves open:
+
+- Everything belongs to `context.owner`. What is somebody else's behaves like what is not there.
+- Items and threads come in the order in which they were first stored, whatever their times say.
+- A cursor (`after`) is the id of the last row of the page before; one that is not in the list is NotFound.
+- `limit` is clamped to 1..100. What is handed out is a copy; changing it changes nothing that is stored.
+- Times come back aware, in UTC. A naive one is taken for local time, as ChatKit's own hooks make it.
+- A write is there wholly or not at all, also when its caller is cancelled.
+"""
+
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar, runtime_checkable
+
+from chatkit import store as sdk
+from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+from pydantic import BaseModel
+
+from chatkit_rag import errors
+from chatkit_rag.context import RequestContext
+from chatkit_rag.stores.ids import new_id
+
+_ID_PREFIXES: dict[sdk.StoreItemType, str] = {
+    "thread": "thr",
+    "message": "msg",
+    "tool_call": "tc",
+    "workflow": "wf",
+    "task": "tsk",
+    "attachment": "atc",
+    "sdk_hidden_context": "shcx",
+}
+
+Timed = TypeVar("Timed", bound=BaseModel)
+
+
+class NotFound(errors.NotFound, sdk.NotFoundError):
+    """The thread, item or attachment is not there, or is somebody else's; ChatKit's own error, and ours."""
+
+    def __init__(self, what: str, id_: str) -> None:
+        super().__init__(f"no such {what}", details={what: id_})
+
+
+class Store(Protocol):
+    """The twelve methods that ChatKit asks of a store, with the promises of this module."""
+
+    def generate_thread_id(self, context: RequestContext) -> str:
+        """A new thread id."""
+        ...
+
+    def generate_item_id(self, item_type: sdk.StoreItemType, thread: ThreadMetadata, context: RequestContext) -> str:
+        """A new item id."""
+        ...
+
+    async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
+        """The thread without its items. Raises NotFound."""
+        ...
+
+    async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
+        """Stores the thread, new or changed; its place in the list stays."""
+        ...
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
+    ) -> Page[ThreadItem]:
+        """A page of items, oldest first for `asc`, newest first for `desc`; empty for a thread that is not there.
+
+        Raises NotFound for an `after` that is not in the thread.
+        """
+        ...
+
+    async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
+        """Stores the attachment's record, new or changed."""
+        ...
+
+    async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
+        """The attachment's record. Raises NotFound."""
+        ...
+
+    async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
+        """Removes the attachment's record; nothing happens where there is none."""
+        ...
+
+    async def load_threads(
+        self, limit: int, after: str | None, order: str, context: RequestContext
+    ) -> Page[ThreadMetadata]:
+        """A page of the owner's threads. Raises NotFound for an `after` that is not theirs."""
+        ...
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """Stores a new item behind the others; one with a known id keeps its place and is replaced.
+
+        Raises NotFound where the thread is not there: items never bring a deleted thread back.
+        """
+        ...
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """As `add_thread_item`."""
+        ...
+
+    async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
+        """The item. Raises NotFound."""
+        ...
+
+    async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
+        """Removes the thread and its items; nothing happens where there is none."""
+        ...
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
+        """Removes the item; nothing happens where there is none."""
+        ...
+
+
+@runtime_checkable
+class Lifecycle(Protocol):
+    """What a store may have besides: connections to open and close, and an answer to whether it is there."""
+
+    async def open(self) -> None:
+        """Makes the store ready; a second call does nothing. Raises StoreUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Releases what `open` took; a second call does nothing."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns where the store can be read. Raises StoreUnavailable."""
+        ...
+
+
+class BaseStore(sdk.Store[RequestContext]):
+    """Base of the stores shipped here; being ChatKit's own too, they serve any ChatKit server."""
+
+    def generate_thread_id(self, context: RequestContext) -> str:  # noqa: ARG002 - ChatKit's signature
+        """An id that sorts by time and carries 120 random bits."""
+        return new_id(_ID_PREFIXES["thread"])
+
+    def generate_item_id(self, item_type: sdk.StoreItemType, thread: ThreadMetadata, context: RequestContext) -> str:  # noqa: ARG002 - ChatKit's signature
+        """An id that sorts by time and carries 120 random bits."""
+        return new_id(_ID_PREFIXES.get(item_type, "itm"))
+
+
+def in_utc(record: Timed) -> Timed:
+    """A deep copy of a thread or item whose `created_at` is aware, in UTC."""
+    created_at: datetime = getattr(record, "created_at")  # noqa: B009 - every ChatKit record has one; BaseModel does not say so
+    return record.model_copy(update={"created_at": created_at.astimezone(UTC)}, deep=True)

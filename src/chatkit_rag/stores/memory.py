@@ -1,0 +1,151 @@
+"""`MemoryStore`: threads in this process, gone with it. For tests, and for trying things out."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+from pydantic import BaseModel
+
+from chatkit_rag.context import RequestContext
+from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
+from chatkit_rag.stores.paging import clamped, page_of
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class _Ordered:
+    """Records by id, in the order of their first arrival; a page costs its own length, not the list's."""
+
+    records: dict[str, BaseModel] = field(default_factory=dict[str, BaseModel])
+    sequence: list[int] = field(default_factory=list[int])
+    ids: list[str] = field(default_factory=list[str])
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    next_number: int = 1
+
+    def put(self, id_: str, record: BaseModel) -> None:
+        if id_ not in self.numbers:
+            self.numbers[id_] = self.next_number
+            self.sequence.append(self.next_number)
+            self.ids.append(id_)
+            self.next_number += 1
+        self.records[id_] = record
+
+    def drop(self, id_: str) -> None:
+        number = self.numbers.pop(id_, None)
+        if number is not None:
+            position = bisect_right(self.sequence, number) - 1
+            del self.sequence[position], self.ids[position], self.records[id_]
+
+    def page(self, after: str | None, limit: int, order: str, what: str, copy: Callable[[BaseModel], Row]) -> Page[Row]:
+        if after is not None and after not in self.numbers:
+            raise NotFound(what, after)
+        size = clamped(limit)
+        ids = self._ascending(after, size + 1) if order == "asc" else self._descending(after, size + 1)
+        rows = [copy(self.records[id_]) for id_ in ids]
+        return page_of(rows, size, last_id=ids[size - 1] if len(ids) > size else None)
+
+    def _ascending(self, after: str | None, count: int) -> Sequence[str]:
+        start = bisect_right(self.sequence, self.numbers[after]) if after else 0
+        return self.ids[start : start + count]
+
+    def _descending(self, after: str | None, count: int) -> Sequence[str]:
+        end = bisect_right(self.sequence, self.numbers[after]) - 1 if after else len(self.ids)
+        return self.ids[max(0, end - count) : end][::-1]
+
+
+@dataclass(slots=True)
+class _Owned:
+    threads: _Ordered = field(default_factory=_Ordered)
+    items: dict[str, _Ordered] = field(default_factory=dict[str, _Ordered])
+    attachments: dict[str, Attachment] = field(default_factory=dict[str, Attachment])
+
+
+class MemoryStore(BaseStore):
+    """A `Store` in memory. Owners are kept apart; records are copied in and out."""
+
+    def __init__(self) -> None:
+        self._owners: dict[tuple[str, str], _Owned] = {}
+
+    async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
+        """See `Store.load_thread`."""
+        thread = self._of(context).threads.records.get(thread_id)
+        if thread is None:
+            raise NotFound("thread", thread_id)
+        return _copy_thread(thread)
+
+    async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
+        """See `Store.save_thread`."""
+        self._of(context).threads.put(thread.id, in_utc(_copy_thread(thread)))
+
+    async def load_threads(
+        self, limit: int, after: str | None, order: str, context: RequestContext
+    ) -> Page[ThreadMetadata]:
+        """See `Store.load_threads`."""
+        return self._of(context).threads.page(after, limit, order, "thread", _copy_thread)
+
+    async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
+        """See `Store.delete_thread`."""
+        owned = self._of(context)
+        owned.threads.drop(thread_id)
+        owned.items.pop(thread_id, None)
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
+    ) -> Page[ThreadItem]:
+        """See `Store.load_thread_items`."""
+        items = self._of(context).items.get(thread_id, _Ordered())
+        return items.page(after, limit, order, "item", _copy_item)
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """See `Store.add_thread_item`."""
+        owned = self._of(context)
+        if thread_id not in owned.threads.records:
+            raise NotFound("thread", thread_id)
+        owned.items.setdefault(thread_id, _Ordered()).put(item.id, in_utc(item))
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """See `Store.save_item`."""
+        await self.add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
+        """See `Store.load_item`."""
+        item = self._of(context).items.get(thread_id, _Ordered()).records.get(item_id)
+        if item is None:
+            raise NotFound("item", item_id)
+        return _copy_item(item)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
+        """See `Store.delete_thread_item`."""
+        self._of(context).items.get(thread_id, _Ordered()).drop(item_id)
+
+    async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
+        """See `Store.save_attachment`."""
+        self._of(context).attachments[attachment.id] = attachment.model_copy(deep=True)
+
+    async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
+        """See `Store.load_attachment`."""
+        attachment = self._of(context).attachments.get(attachment_id)
+        if attachment is None:
+            raise NotFound("attachment", attachment_id)
+        return attachment.model_copy(deep=True)
+
+    async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
+        """See `Store.delete_attachment`."""
+        self._of(context).attachments.pop(attachment_id, None)
+
+    def _of(self, context: RequestContext) -> _Owned:
+        return self._owners.setdefault(context.owner, _Owned())
+
+
+def _copy_thread(record: BaseModel) -> ThreadMetadata:
+    # A `Thread` carries items, which have their own place: only the metadata is kept.
+    fields = {name: getattr(record, name) for name in ThreadMetadata.model_fields}
+    return ThreadMetadata.model_construct(**fields).model_copy(deep=True)
+
+
+def _copy_item(record: BaseModel) -> ThreadItem:
+    copy: ThreadItem = record.model_copy(deep=True)  # type: ignore[assignment] - only items are put in
+    return copy

@@ -1,0 +1,275 @@
+"""`SQLiteStore`: threads in one file. SQLAlchemy is imported here and nowhere else."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+from pydantic import BaseModel, TypeAdapter
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.event import listen
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chatkit_rag.context import RequestContext
+from chatkit_rag.errors import StoreUnavailable
+from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
+from chatkit_rag.stores.paging import clamped, page_of
+from chatkit_rag.stores.shielding import run_to_end
+
+_ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
+_ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
+
+_BUSY_SECONDS = 5
+
+_schema = sa.MetaData()
+
+
+def _owner_columns() -> list[sa.Column[str]]:
+    return [sa.Column("tenant", sa.Text, nullable=False), sa.Column("user", sa.Text, nullable=False)]
+
+
+# `seq` is given by the database in the insert: the order of arrival, which no clock can disturb. The payload is the
+# record as ChatKit's own JSON.
+_threads = sa.Table(
+    "threads",
+    _schema,
+    *_owner_columns(),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant", "user", "id"),
+    sa.Index("threads_in_order", "tenant", "user", "seq"),
+    sqlite_autoincrement=True,
+)
+_items = sa.Table(
+    "items",
+    _schema,
+    *_owner_columns(),
+    sa.Column("thread_id", sa.Text, nullable=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant", "user", "thread_id", "id"),
+    sa.Index("items_in_order", "tenant", "user", "thread_id", "seq"),
+    sa.ForeignKeyConstraint(
+        ["tenant", "user", "thread_id"], ["threads.tenant", "threads.user", "threads.id"], ondelete="CASCADE"
+    ),
+    sqlite_autoincrement=True,
+)
+_attachments = sa.Table(
+    "attachments",
+    _schema,
+    *_owner_columns(),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("tenant", "user", "id"),
+)
+
+
+class SQLiteStore(BaseStore):
+    """A `Store` in one SQLite file, opened at its first use.
+
+    One connection writes and reads, in turn: SQLite has one writer at a time, and waiting here is cheaper than
+    fighting for its lock. Other processes may read the file meanwhile. A write is never cut off by a cancellation.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Opens the file, and makes it and its tables where they are missing.
+
+        Raises:
+            StoreUnavailable: the folder or the file cannot be written, or the file is no database.
+        """
+        async with self._opening:
+            if self._engine is not None:
+                return
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                engine = create_async_engine(
+                    f"sqlite+aiosqlite:///{self._path}",
+                    pool_size=1,
+                    max_overflow=0,
+                    pool_timeout=_BUSY_SECONDS,
+                    connect_args={"timeout": _BUSY_SECONDS},
+                )
+                listen(engine.sync_engine, "connect", _prepare_connection)
+                async with engine.begin() as connection:
+                    await connection.run_sync(_schema.create_all)
+            except (OSError, SQLAlchemyError) as exc:
+                raise StoreUnavailable(
+                    f"cannot open {self._path} for the readers' threads: {_reason(exc)}; "
+                    "make its folder writable, or choose another with --data-dir"
+                ) from exc
+            self._engine = engine
+
+    async def close(self) -> None:
+        """See `Lifecycle.close`."""
+        async with self._opening:
+            if self._engine is not None:
+                await self._engine.dispose()
+                self._engine = None
+
+    async def ping(self) -> None:
+        """See `Lifecycle.ping`."""
+        await self._rows(sa.select(sa.literal(1)))
+
+    async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
+        """See `Store.load_thread`."""
+        return ThreadMetadata.model_validate_json(await self._payload(_threads, "thread", thread_id, context))
+
+    async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
+        """See `Store.save_thread`."""
+        metadata = ThreadMetadata.model_validate(thread, from_attributes=True)
+        await self._write(_upsert(_threads, context, ("id",), id=thread.id, payload=_to_json(in_utc(metadata))))
+
+    async def load_threads(
+        self, limit: int, after: str | None, order: str, context: RequestContext
+    ) -> Page[ThreadMetadata]:
+        """See `Store.load_threads`."""
+        rows = await self._page(_threads, _owned(_threads, context), after, limit, order, "thread")
+        threads = [ThreadMetadata.model_validate_json(row.payload) for row in rows]
+        return page_of(threads, clamped(limit), last_id=_last_id(rows, limit))
+
+    async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
+        """See `Store.delete_thread`."""
+        await self._write(sa.delete(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id))
+
+    async def load_thread_items(
+        self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
+    ) -> Page[ThreadItem]:
+        """See `Store.load_thread_items`."""
+        rows = await self._page(_items, _in_thread(thread_id, context), after, limit, order, "item")
+        items = [_ITEM.validate_json(row.payload) for row in rows]
+        return page_of(items, clamped(limit), last_id=_last_id(rows, limit))
+
+    async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """See `Store.add_thread_item`."""
+        row = {"thread_id": thread_id, "id": item.id, "payload": _to_json(in_utc(item))}
+        try:
+            await self._write(_upsert(_items, context, ("thread_id", "id"), **row))
+        except IntegrityError as exc:  # the only constraint left to break is the thread's existence
+            raise NotFound("thread", thread_id) from exc
+
+    async def save_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
+        """See `Store.save_item`."""
+        await self.add_thread_item(thread_id, item, context)
+
+    async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
+        """See `Store.load_item`."""
+        statement = sa.select(_items.c.payload).where(*_in_thread(thread_id, context), _items.c.id == item_id)
+        rows = await self._rows(statement)
+        if not rows:
+            raise NotFound("item", item_id)
+        return _ITEM.validate_json(rows[0].payload)
+
+    async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
+        """See `Store.delete_thread_item`."""
+        await self._write(sa.delete(_items).where(*_in_thread(thread_id, context), _items.c.id == item_id))
+
+    async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
+        """See `Store.save_attachment`."""
+        await self._write(_upsert(_attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment)))
+
+    async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
+        """See `Store.load_attachment`."""
+        payload = await self._payload(_attachments, "attachment", attachment_id, context)
+        return _ATTACHMENT.validate_json(payload)
+
+    async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
+        """See `Store.delete_attachment`."""
+        owned = _owned(_attachments, context)
+        await self._write(sa.delete(_attachments).where(*owned, _attachments.c.id == attachment_id))
+
+    async def _payload(self, table: sa.Table, what: str, id_: str, context: RequestContext) -> str:
+        rows = await self._rows(sa.select(table.c.payload).where(*_owned(table, context), table.c.id == id_))
+        if not rows:
+            raise NotFound(what, id_)
+        return rows[0].payload
+
+    async def _page(
+        self,
+        table: sa.Table,
+        within: Sequence[sa.ColumnElement[bool]],
+        after: str | None,
+        limit: int,
+        order: str,
+        what: str,
+    ) -> Sequence[sa.Row[Any]]:
+        """Up to one row more than the page holds."""
+        statement = sa.select(table.c.id, table.c.payload).where(*within).limit(clamped(limit) + 1)
+        ascending = order == "asc"
+        if after is not None:
+            place = await self._rows(sa.select(table.c.seq).where(*within, table.c.id == after))
+            if not place:
+                raise NotFound(what, after)
+            beyond = table.c.seq > place[0].seq if ascending else table.c.seq < place[0].seq
+            statement = statement.where(beyond)
+        return await self._rows(statement.order_by(table.c.seq.asc() if ascending else table.c.seq.desc()))
+
+    async def _rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        return await run_to_end(self._execute(statement))
+
+    async def _write(self, statement: sa.Executable) -> None:
+        await run_to_end(self._execute(statement))
+
+    async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        await self.open()
+        assert self._engine is not None  # noqa: S101 - `open` has just set it, or raised
+        try:
+            async with self._engine.begin() as connection:
+                return await _fetch(connection, statement)
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as exc:
+            raise StoreUnavailable(f"the readers' threads in {self._path} cannot be used: {_reason(exc)}") from exc
+
+
+async def _fetch(connection: AsyncConnection, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+    result = await connection.execute(statement)
+    return result.all() if result.returns_rows else []
+
+
+def _prepare_connection(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # What was acknowledged survives the machine losing power, not only this process dying.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _owned(table: sa.Table, context: RequestContext) -> list[sa.ColumnElement[bool]]:
+    tenant, user = context.owner
+    return [table.c.tenant == tenant, table.c.user == user]
+
+
+def _in_thread(thread_id: str, context: RequestContext) -> list[sa.ColumnElement[bool]]:
+    return [*_owned(_items, context), _items.c.thread_id == thread_id]
+
+
+def _upsert(table: sa.Table, context: RequestContext, key: tuple[str, ...], **values: str) -> sa.Executable:
+    tenant, user = context.owner
+    statement = insert(table).values(tenant=tenant, user=user, **values)
+    return statement.on_conflict_do_update(
+        index_elements=["tenant", "user", *key], set_={"payload": statement.excluded.payload}
+    )
+
+
+def _last_id(rows: Sequence[sa.Row[Any]], limit: int) -> str | None:
+    size = clamped(limit)
+    return rows[size - 1].id if len(rows) > size else None
+
+
+def _to_json(record: BaseModel) -> str:
+    return record.model_dump_json()
+
+
+def _reason(exc: Exception) -> str:
+    return str(getattr(exc, "orig", None) or exc)
