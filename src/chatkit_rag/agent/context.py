@@ -1,0 +1,37 @@
+"""What one turn carries along: who asks, the thread, and the passages that it may cite."""
+
+from chatkit.agents import AgentContext
+from pydantic import Field
+
+from chatkit_rag.context import PageContext, Principal, RequestContext
+from chatkit_rag.documents import Passage
+
+
+class TurnContext(AgentContext[RequestContext]):
+    """ChatKit's agent context, which tools of a site's own get too, with what a course adds."""
+
+    passages: list[Passage] = Field(default_factory=list[Passage])
+    """Every passage of the turn; the first is number 1."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.request_context.principal
+
+    @property
+    def page(self) -> PageContext | None:
+        """The page that they have in front of them, where the browser told it."""
+        return self.request_context.page
+
+    @property
+    def site(self) -> str | None:
+        """The course that the thread is about."""
+        return self.request_context.site
+
+    def cite(self, passage: Passage) -> int:
+        """The number to cite `passage` by in this turn; the same passage keeps its number."""
+        for number, known in enumerate(self.passages, start=1):
+            if known.id == passage.id:
+                return number
+        self.passages.append(passage)
+        return len(self.passages)

@@ -1,0 +1,40 @@
+"""The talk so far, as the model reads it. Pure."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from agents import TResponseInputItem
+from chatkit.types import AssistantMessageItem, ThreadItem, UserMessageItem
+
+CHARACTERS = 24_000
+"""The budget: some 6,000 tokens of ordinary English."""
+
+
+def message_text(message: UserMessageItem) -> str:
+    """What the reader wrote, tags by their text."""
+    return "\n".join(part.text for part in message.content).strip()
+
+
+def conversation(items: Iterable[ThreadItem], *, budget: int = CHARACTERS) -> list[TResponseInputItem]:
+    """Messages for the model, oldest first, out of `items`, newest first: the newest that fit into the budget."""
+    messages: list[TResponseInputItem] = []
+    for item in items:
+        message = _message(item)
+        if message is None:
+            continue
+        role, text = message
+        budget -= len(text)
+        if budget < 0:
+            break
+        messages.append({"role": role, "content": text})
+    return messages[::-1]
+
+
+def _message(item: ThreadItem) -> tuple[Literal["user", "assistant"], str] | None:
+    match item:
+        case UserMessageItem():
+            return ("user", text) if (text := message_text(item)) else None
+        case AssistantMessageItem():
+            return ("assistant", text) if (text := "\n".join(part.text for part in item.content).strip()) else None
+        case _:
+            return None

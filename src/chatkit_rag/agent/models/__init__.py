@@ -1,0 +1,47 @@
+"""Which model answers: a name to something that can be run."""
+
+from dataclasses import dataclass
+
+from agents import Model, OpenAIChatCompletionsModel, OpenAIResponsesModel
+from openai import AsyncOpenAI
+
+from chatkit_rag.agent.models.extractive import ExtractiveModel
+
+DEFAULT_OPENAI_MODEL = "gpt-5-mini"
+_CHAT_COMPLETIONS = "chat:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenModel:
+    """A model, and what the operator should know of it."""
+
+    model: Model
+    label: str
+    """For people: the name, and which interface it is spoken to by."""
+    costs_money: bool
+    client: AsyncOpenAI | None = None
+    """The connection to close in the end."""
+
+
+def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str | None = None) -> ChosenModel:
+    """The model that `name` means.
+
+    `"auto"` is OpenAI's default where there is a key, else the extractive one; `"extractive"` needs neither key nor
+    network; `"chat:NAME"` is any Chat Completions server at `base_url`, the key optional; any other name is a model
+    of OpenAI's Responses interface, at `base_url` where given. A ready `agents.Model` is taken as it is.
+    """
+    if isinstance(name, Model):
+        return ChosenModel(model=name, label=type(name).__name__, costs_money=not isinstance(name, ExtractiveModel))
+    if name == "auto":
+        name = DEFAULT_OPENAI_MODEL if api_key else "extractive"
+    if name == "extractive":
+        return ChosenModel(model=ExtractiveModel(), label="extractive (no language model)", costs_money=False)
+    if name.startswith(_CHAT_COMPLETIONS):
+        # Many compatible servers want no key; the client insists on some text.
+        client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url)
+        name = name.removeprefix(_CHAT_COMPLETIONS)
+        model: Model = OpenAIChatCompletionsModel(name, client)
+        return ChosenModel(model=model, label=f"{name} (Chat Completions)", costs_money=True, client=client)
+    client = AsyncOpenAI(api_key=api_key, base_url=base_url)
+    model = OpenAIResponsesModel(name, client)
+    return ChosenModel(model=model, label=f"{name} (Responses)", costs_money=True, client=client)

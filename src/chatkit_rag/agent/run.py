@@ -1,0 +1,164 @@
+"""One run of the agent, as ChatKit events: text with the markers taken out, and annotations where they stood.
+
+Our own translation of the SDK's stream, beside ChatKit's: it stops the run when it is closed, gives items our own
+ids, and takes citations from the turn's passages only.
+"""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import orjson
+from agents import Agent, RunConfig, Runner, TResponseInputItem
+from agents.exceptions import AgentsException
+from chatkit.types import (
+    Annotation,
+    AssistantMessageContent,
+    AssistantMessageContentPartAdded,
+    AssistantMessageContentPartAnnotationAdded,
+    AssistantMessageContentPartDone,
+    AssistantMessageContentPartTextDelta,
+    AssistantMessageItem,
+    ThreadItemAddedEvent,
+    ThreadItemDoneEvent,
+    ThreadItemUpdatedEvent,
+    ThreadStreamEvent,
+    URLSource,
+)
+from openai import OpenAIError
+
+from chatkit_rag.agent.citations import CitationReader
+from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
+from chatkit_rag.context import utc_now
+from chatkit_rag.documents import Citation, Hit
+from chatkit_rag.errors import ModelFailed
+
+_EXCERPT = 200
+_BETWEEN_HEADINGS = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
+
+
+async def stream_answer(
+    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext, *, max_turns: int = 6
+) -> AsyncIterator[ThreadStreamEvent]:
+    """Runs `agent` over `conversation` and yields the thread's events as they come.
+
+    The run is stopped for good when the iterator is closed, cancelled, or fails.
+
+    Raises:
+        ModelFailed: the model could not be reached, refused, or broke off.
+    """
+    result = Runner.run_streamed(
+        agent, list(conversation), context=turn, max_turns=max_turns, run_config=RunConfig(tracing_disabled=True)
+    )
+    message: AnswerMessage | None = None
+    try:
+        async for event in result.stream_events():
+            if event.type != "raw_response_event":
+                continue
+            data: Any = event.data
+            match data.type:
+                case "response.output_item.added" if data.item.type == "message":
+                    message = AnswerMessage(turn)
+                    yield message.added()
+                    yield message.begun()
+                case "response.output_text.delta" if message is not None:
+                    for update in message.feed(data.delta):
+                        yield update
+                case "response.output_item.done" if data.item.type == "message" and message is not None:
+                    for update in message.close():
+                        yield update
+                    yield message.done()
+                    message = None
+                case _:
+                    pass
+    except (OpenAIError, AgentsException) as exc:
+        raise ModelFailed(f"the model gave no answer: {type(exc).__name__}") from exc
+    finally:
+        # Without this the run goes on to its end, and is paid for, although nobody reads it any more.
+        result.cancel(mode="immediate")
+
+
+async def stream_text(text: str, turn: TurnContext) -> AsyncIterator[ThreadStreamEvent]:
+    """A ready answer, as the events that a model's would come as."""
+    message = AnswerMessage(turn)
+    yield message.added()
+    yield message.begun()
+    for update in [*message.feed(text), *message.close()]:
+        yield update
+    yield message.done()
+
+
+def retrieval_first(question: str, hits: Sequence[Hit], turn: TurnContext) -> list[TResponseInputItem]:
+    """What was found, as if the model had asked for it: a search before its first word costs no round trip."""
+    call_id = turn.generate_id("tool_call")
+    arguments = orjson.dumps({"query": question}).decode()
+    return [
+        {"type": "function_call", "call_id": call_id, "name": SEARCH_COURSE, "arguments": arguments},
+        {"type": "function_call_output", "call_id": call_id, "output": numbered(hits, turn)},
+    ]
+
+
+class AnswerMessage:
+    """One assistant message while it is written."""
+
+    def __init__(self, turn: TurnContext) -> None:
+        self._reader = CitationReader(turn.passages)
+        self._annotations: list[Annotation] = []
+        self._item = AssistantMessageItem(
+            id=turn.generate_id("message"), thread_id=turn.thread.id, created_at=utc_now(), content=[]
+        )
+
+    def added(self) -> ThreadItemAddedEvent:
+        """The message begins, empty."""
+        return ThreadItemAddedEvent(item=self._item)
+
+    def begun(self) -> ThreadStreamEvent:
+        """Its text begins."""
+        part = AssistantMessageContentPartAdded(content_index=0, content=AssistantMessageContent(text=""))
+        return ThreadItemUpdatedEvent(item_id=self._item.id, update=part)
+
+    def feed(self, piece: str) -> list[ThreadStreamEvent]:
+        """The updates that a piece of the model's text makes."""
+        return [self._update(part) for part in self._reader.feed(piece)]
+
+    def close(self) -> list[ThreadStreamEvent]:
+        """The last updates: what was held back, and that the text is complete."""
+        rest = [self._update(part) for part in self._reader.close()]
+        done = AssistantMessageContentPartDone(content_index=0, content=self._content())
+        return [*rest, ThreadItemUpdatedEvent(item_id=self._item.id, update=done)]
+
+    def done(self) -> ThreadItemDoneEvent:
+        """The message as it is stored."""
+        return ThreadItemDoneEvent(item=self._item.model_copy(update={"content": [self._content()]}))
+
+    def _content(self) -> AssistantMessageContent:
+        return AssistantMessageContent(text=self._reader.text, annotations=list(self._annotations))
+
+    def _update(self, part: str | Citation) -> ThreadStreamEvent:
+        if isinstance(part, str):
+            update = AssistantMessageContentPartTextDelta(content_index=0, delta=part)
+            return ThreadItemUpdatedEvent(item_id=self._item.id, update=update)
+        self._annotations.append(annotation_of(part))
+        return ThreadItemUpdatedEvent(
+            item_id=self._item.id,
+            update=AssistantMessageContentPartAnnotationAdded(
+                content_index=0, annotation_index=len(self._annotations) - 1, annotation=self._annotations[-1]
+            ),
+        )
+
+
+def annotation_of(citation: Citation) -> Annotation:
+    """A citation as ChatKit shows it: a link to the page and heading, with how the passage begins."""
+    passage = citation.passage
+    title = _BETWEEN_HEADINGS.join(passage.heading_path)
+    source = URLSource(title=title, description=excerpt(passage.text), url=passage.url)
+    return Annotation(index=citation.index, source=source)
+
+
+def excerpt(text: str) -> str:
+    """How a passage begins, for a card: prose only, without marks of Markdown, cut between words."""
+    prose = " ".join(_MARKS.sub("", _FENCE.sub(" ", text)).split())
+    return prose if len(prose) <= _EXCERPT else f"{prose[:_EXCERPT].rsplit(' ', 1)[0]} …"

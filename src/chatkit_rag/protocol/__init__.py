@@ -1,0 +1,1 @@
+"""ChatKit's operations and the streaming turn, on ChatKit's own types."""

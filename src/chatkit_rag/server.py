@@ -1,0 +1,200 @@
+"""`RagChatServer`: a ChatKit server that answers from a course's own pages."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from agents import Agent, Model, Tool
+from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
+from chatkit.types import (
+    ItemsListReq,
+    ThreadItem,
+    ThreadMetadata,
+    ThreadsAddUserMessageReq,
+    ThreadsCreateReq,
+    ThreadsGetByIdReq,
+    ThreadsListReq,
+    ThreadsRetryAfterItemReq,
+    ThreadStreamEvent,
+    UserMessageItem,
+)
+
+from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.history import conversation, message_text
+from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
+from chatkit_rag.agent.models import ChosenModel, choose_model
+from chatkit_rag.agent.run import retrieval_first, stream_answer, stream_text
+from chatkit_rag.agent.tools import search_tool
+from chatkit_rag.context import RequestContext
+from chatkit_rag.protocol import operations
+from chatkit_rag.protocol.events import to_json, to_sse
+from chatkit_rag.protocol.requests import RequestLimits, page_of, read_request
+from chatkit_rag.retrieval.retriever import Retrieved
+from chatkit_rag.sources.base import Source
+from chatkit_rag.stores.base import Lifecycle, Store
+
+_HISTORY_ITEMS = 20
+
+
+class RagChatServer(ChatKitServer[RequestContext]):
+    """Answers questions from its sources, in threads that it keeps in its store.
+
+    Override `respond` to change what an answer is, and yield from `self.answer(...)` for the part that stays.
+    The hooks of ChatKit's own server keep their meaning.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sources: Sequence[Source],
+        model: str | Model | ChosenModel = "auto",
+        instructions: str = INSTRUCTIONS,
+        tools: Sequence[Tool] = (),
+        agent: Agent[TurnContext] | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
+        """A server over `store` and `sources`.
+
+        Args:
+            store: where threads and items are kept.
+            sources: where answers come from; the first is searched before the model's first word.
+            model: see `agent.models.choose_model`.
+            instructions: what the model is told; replaces the default text.
+            tools: what the model may call besides searching.
+            agent: an agent of the site's own instead of one made of model, instructions and tools.
+            limits: what a request may hold.
+        """
+        # The SDK wants its own base class; any object with its methods serves.
+        super().__init__(store)  # type: ignore[arg-type]
+        if not sources:
+            raise ValueError("a RagChatServer needs at least one source to answer from")
+        self.sources = tuple(sources)
+        self.limits = limits or RequestLimits()
+        self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
+        self.agent = agent or Agent[TurnContext](
+            name="Course assistant",
+            instructions=instructions,
+            model=self.chosen_model.model,
+            tools=[*(search_tool(source) for source in self.sources[:1]), *tools],
+        )
+        self._opened = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Opens the store and the sources. `ChatApp` calls it at start; without one, call it yourself.
+
+        Raises:
+            StoreUnavailable: the store cannot be opened.
+            IndexError_: a source's index cannot.
+        """
+        async with AsyncExitStack() as stack:
+            if isinstance(self.store, Lifecycle):
+                await self.store.open()
+                stack.push_async_callback(self.store.close)
+            for source in self.sources:
+                await source.open()
+                stack.push_async_callback(source.close)
+            if self.chosen_model.client is not None:
+                stack.push_async_callback(self.chosen_model.client.close)
+            self._opened = stack.pop_all()
+
+    async def close(self) -> None:
+        """Closes what `open` opened, in reverse order."""
+        await self._opened.aclose()
+
+    async def process(
+        self, request: str | bytes | bytearray, context: RequestContext
+    ) -> StreamingResult | NonStreamingResult:
+        """Carries out one ChatKit request.
+
+        Raises:
+            RequestError: it cannot be carried out; nothing was sent or stored.
+            StoreUnavailable: the store does not answer.
+        """
+        parsed = read_request(bytes(request) if isinstance(request, bytearray) else request, self.limits)
+        context = replace(context, page=page_of(parsed.metadata, self.limits), metadata=parsed.metadata)
+        match parsed:
+            case ThreadsCreateReq():
+                return _streaming(await operations.create_thread(self, parsed, context))
+            case ThreadsAddUserMessageReq():
+                return _streaming(await operations.add_user_message(self, parsed, context))
+            case ThreadsRetryAfterItemReq():
+                return _streaming(await operations.retry_after_item(self, parsed, context))
+            case ThreadsGetByIdReq():
+                return NonStreamingResult(to_json(await operations.get_thread(self, parsed, context)))
+            case ThreadsListReq():
+                return NonStreamingResult(to_json(await operations.list_threads(self, parsed, context)))
+            case ItemsListReq():
+                return NonStreamingResult(to_json(await operations.list_items(self, parsed, context)))
+            case _:
+                raise AssertionError(f"read_request let {parsed.type} through")
+
+    async def respond(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
+    ) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """What an answer is: `answer`, and nothing besides. Override it to add to that."""
+        async for event in self.answer(thread, input_user_message, context):
+            yield event
+
+    async def answer(
+        self,
+        thread: ThreadMetadata,
+        message: UserMessageItem | None,
+        context: RequestContext,
+        *,
+        agent: Agent[TurnContext] | None = None,
+    ) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """Searches, lets the model answer from what was found, and streams its text with verified citations.
+
+        Where the search finds too little, the answer says that the course does not cover the question, and no model
+        is asked. `agent` replaces the server's own; it gets the same passages first.
+        """
+        turn = TurnContext(thread=thread, store=self.store, request_context=context)
+        history = await self._history(thread, message, context)
+        question = message_text(message) if message else _last_question(history)
+        found = await self.retrieve(question, context)
+        if found.weak:
+            async for event in stream_text(NOT_COVERED, turn):
+                yield event
+            return
+        note = page_note(context.page) if context.page else ""
+        spoken = [*conversation(history), *retrieval_first(question, found.hits, turn)]
+        if note:
+            spoken.insert(0, {"role": "user", "content": note})
+        async for event in stream_answer(agent or self.agent, spoken, turn):
+            yield event
+
+    async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
+        """What the first source finds for `question`, as far as the reader may see it."""
+        return await self.sources[0].search(question, context)
+
+    async def handle_stream_cancelled(
+        self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: RequestContext
+    ) -> None:
+        """Called once when a turn was cancelled; what was written of it is already stored. Does nothing by itself."""
+
+    async def _history(
+        self, thread: ThreadMetadata, message: UserMessageItem | None, context: RequestContext
+    ) -> list[ThreadItem]:
+        """The newest items, newest first, from `message` on: what follows it is the answer that is tried again."""
+        if message is None:
+            page = await self.store.load_thread_items(thread.id, None, _HISTORY_ITEMS, "desc", context)
+            return page.data
+        before = await self.store.load_thread_items(thread.id, message.id, _HISTORY_ITEMS, "desc", context)
+        return [message, *before.data]
+
+
+def _last_question(history: Sequence[ThreadItem]) -> str:
+    return next((message_text(item) for item in history if isinstance(item, UserMessageItem)), "")
+
+
+def _streaming(events: AsyncGenerator[ThreadStreamEvent, None]) -> StreamingResult:
+    return StreamingResult(_frames(events))
+
+
+async def _frames(events: AsyncGenerator[ThreadStreamEvent, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async for event in events:
+            yield to_sse(event)
+    finally:
+        await events.aclose()
