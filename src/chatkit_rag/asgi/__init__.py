@@ -1,0 +1,1 @@
+"""The chat server as an ASGI app, for any host."""

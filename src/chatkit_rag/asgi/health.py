@@ -1,0 +1,59 @@
+"""Whether the parts work, for load balancers and people. No paid call is made to find out."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatkit_rag.asgi.problems import json_response
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.stores.base import Lifecycle
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE = 2.0
+
+
+class Health:
+    """The three health routes."""
+
+    def __init__(self, server: RagChatServer) -> None:
+        self._server = server
+
+    async def live(self, _request: Request) -> Response:
+        """The process answers."""
+        return json_response({"status": "healthy"})
+
+    async def ready(self, _request: Request) -> Response:
+        """As `summary`, with 503 while a part that is needed is down."""
+        state = await self._state()
+        return json_response(state, 200 if state["status"] != "unhealthy" else 503)
+
+    async def summary(self, _request: Request) -> Response:
+        """Every part, and the whole: unhealthy without the store, degraded without anything to search."""
+        return json_response(await self._state())
+
+    async def _state(self) -> dict[str, object]:
+        store = await _works(self._server.store.ping(), "store") if isinstance(self._server.store, Lifecycle) else True
+        searching = [await _works(source.ping(), "source") for source in self._server.sources]
+        status = "unhealthy" if not store else "healthy" if all(searching) else "degraded"
+        rag = "healthy" if all(searching) else "degraded" if any(searching) else "down"
+        return {
+            "status": status,
+            "chatkit_server": "operational" if store else "down",
+            "rag_service": rag,
+            "store": "operational" if store else "down",
+            "checks": {"store": store, "sources": searching, "model": self._server.chosen_model.label},
+        }
+
+
+async def _works(check: Awaitable[None], what: str) -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await check
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the part does not work
+        _log.warning("the %s does not answer: %s", what, exc)
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chatkit_rag.errors import ChatKitRagError
+
+app = typer.Typer(
+    help="A chat assistant over your own course or documentation pages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where threads, the index and the session secret are kept.", show_default=".chatkit-rag"),
+]
+Site = Annotated[str | None, typer.Option(help="The name that the pages are searched under.")]
+Url = Annotated[str | None, typer.Option(help="The course's public address; citations are relative without it.")]
+Language = Annotated[str | None, typer.Option(help="The language of the course.", show_default="english")]
+
+
+@app.command()
+def serve(
+    docs: Annotated[Path | None, typer.Argument(help="A folder of Markdown pages to index first.")] = None,
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any.", show_default="8000")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Where the chat's routes are.", show_default="/api/chatkit")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
+    url: Url = None,
+    site: Site = None,
+    language: Language = None,
+    model: Annotated[
+        str | None, typer.Option(help="auto, extractive, an OpenAI model, or chat:NAME.", show_default="auto")
+    ] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option("--allow-anonymous", help="Let readers ask without signing in.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Index DOCS, if given, and serve the chat."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    settings = Settings.read(
+        host=host,
+        port=port,
+        prefix=prefix,
+        workers=workers,
+        url=url,
+        site=site,
+        language=language,
+        model=model,
+        allow_anonymous=allow_anonymous,
+        data_dir=data_dir,
+    )
+    console.serve(settings, docs)
+
+
+@app.command()
+def index(
+    docs: Annotated[Path, typer.Argument(help="A folder of Markdown pages.")],
+    *,
+    url: Url = None,
+    site: Site = None,
+    language: Language = None,
+    keep: Annotated[int, typer.Option(min=1, help="Generations of the index that stay on disk.")] = 2,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the index in step with DOCS, and print what was done as JSON."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    console.index(Settings.read(url=url, site=site, language=language, data_dir=data_dir), docs, keep=keep)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Number of passages.")] = 5,
+    site: Annotated[str | None, typer.Option(help="Search this site only.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Search the indexed pages, and print the passages as JSON."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    console.search(Settings.read(data_dir=data_dir), query, limit=limit, site=site)
+
+
+def main() -> None:
+    """The entry point: an error that we raise on purpose is a line for the operator, not a traceback."""
+    try:
+        app()
+    except ChatKitRagError as exc:
+        typer.echo(f"chatkit-rag: {exc}", err=True)
+        sys.exit(1)

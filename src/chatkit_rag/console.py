@@ -1,0 +1,99 @@
+"""What the commands of `cli` do on a terminal."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from chatkit_rag.errors import ConfigurationError, IndexMissing
+from chatkit_rag.ingestion.pipeline import IngestReport, ingest
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.retriever import Retrieved, Retriever
+from chatkit_rag.settings import Settings
+
+_out = Console(soft_wrap=True, highlight=False, markup=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def index(settings: Settings, docs: Path, *, keep: int) -> None:
+    """Indexes a folder, and prints the report as JSON."""
+    _print_json(_index(settings, docs, keep=keep).to_json())
+
+
+def search(settings: Settings, query: str, *, limit: int, site: str | None) -> None:
+    """Searches the index, and prints the passages as JSON."""
+
+    async def found() -> Retrieved:
+        async with EdgeIndex(settings.index_dir, language=settings.language) as opened:
+            if not await opened.generation():
+                raise IndexMissing(f"nothing is indexed in {settings.index_dir}: run `chatkit-rag index FOLDER` first")
+            return await Retriever(opened).retrieve(query, limit=limit, site=site)
+
+    _print_json(asyncio.run(found()).to_json(query))
+
+
+def serve(settings: Settings, docs: Path | None) -> None:
+    """Indexes a folder, if there is one, and serves the chat until it is stopped."""
+    # Bound first: a port in use should be told before a thousand pages are read.
+    listening = _bind(settings)
+    if docs is not None:
+        report = _index(settings, docs)
+        _out.print(f"Indexed    {_summary(report)}")
+    from chatkit_rag.serving import run  # the SDKs behind it take seconds to import: not before the first error is told
+
+    run(settings, listening, say=_out.print)
+
+
+def _index(settings: Settings, docs: Path, *, keep: int = 2) -> IngestReport:
+    columns = (
+        TextColumn("Indexing"),
+        BarColumn(),
+        TextColumn("{task.completed} pages"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", style="dim"),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        async def run() -> IngestReport:
+            async with EdgeIndex(settings.index_dir, language=settings.language, keep=keep) as opened:
+                return await ingest(
+                    docs,
+                    opened,
+                    site=settings.site,
+                    url=settings.url,
+                    on_progress=lambda pages, path: progress.update(task, completed=pages, description=path),
+                )
+
+        report = asyncio.run(run())
+    for page in report.skipped:
+        _err.print(f"skipped {page.page}: {page.reason}")
+    return report
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as exc:
+        listening.close()
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}, port {settings.port}: {exc.strerror or exc}; "
+            f"choose another with --port (0 takes any that is free)"
+        ) from exc
+    return listening
+
+
+def _summary(report: IngestReport) -> str:
+    changes = f"{report.added} new, {report.changed} changed, {report.removed} removed, {len(report.skipped)} skipped"
+    return f"{report.pages} pages, {report.passages} passages in {report.seconds:.1f} s ({changes})"
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    _out.print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,74 @@
+"""`serve` once the pages are indexed: the app in uvicorn, in this process or in several."""
+
+import contextlib
+import math
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from chatkit_rag.agent.models import ChosenModel
+from chatkit_rag.settings import Settings
+from chatkit_rag.telemetry import set_up_logging
+from chatkit_rag.wiring import build_model, create_site, session_secret
+
+
+def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], object]) -> None:
+    """Serves until the process is told to stop, and drains then.
+
+    Args:
+        settings: what to serve, and how.
+        listening: where; bound already.
+        say: told the lines for the operator, the address when it answers.
+    """
+    set_up_logging()
+    session_secret(settings)  # its error belongs before the first worker, not into each
+    model = build_model(settings)
+    port = listening.getsockname()[1]
+    say(f"Model      {model.label}; {_cost(model)}")
+    say("Embedder   none")
+    say(f"Threads    {settings.data_dir / 'threads.db'}")
+    ready = f"Ready on   http://{_shown(settings.host)}:{port}  (Ctrl-C stops)"
+    patience = math.ceil(settings.drain_seconds)
+    # The signal that stopped the server is raised again when all is closed: nothing is left to be told then.
+    with contextlib.suppress(KeyboardInterrupt):
+        if settings.workers > 1:
+            settings.export()
+            listening.close()  # every worker binds anew
+            say(ready)
+            uvicorn.run(
+                "chatkit_rag.wiring:create_site",
+                factory=True,
+                workers=settings.workers,
+                host=settings.host,
+                port=port,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=patience,
+            )
+        else:
+            config = uvicorn.Config(
+                create_site(settings), log_level="warning", access_log=False, timeout_graceful_shutdown=patience
+            )
+            _Server(config, lambda: say(ready)).run([listening])
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens when it does, and not before."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _cost(model: ChosenModel) -> str:
+    return "every answer is charged by the model's server" if model.costs_money else "an answer costs nothing"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

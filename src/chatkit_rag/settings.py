@@ -1,0 +1,114 @@
+"""Settings, from arguments, the environment, `.env` and `chatkit-rag.toml`: the only reader of the environment."""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from chatkit_rag.errors import ConfigurationError
+
+PREFIX = "CHATKIT_RAG_"
+FILE = "chatkit-rag.toml"
+
+
+def _common(name: str) -> AliasChoices:
+    """Our own name first, then the one that other tools use as well."""
+    return AliasChoices(f"{PREFIX}{name}", name, name.lower())
+
+
+class Settings(BaseSettings):
+    """Everything that can be set: by argument, else environment, else `.env`, else `chatkit-rag.toml`, else default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", toml_file=FILE, extra="ignore", populate_by_name=True
+    )
+
+    host: str = "127.0.0.1"
+    """The address that `serve` listens on. On a loopback address whoever can reach it is the reader `local`."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port that `serve` listens on; 0 for any free one."""
+    prefix: str = "/api/chatkit"
+    """Where `serve` mounts the chat's routes."""
+    workers: int = Field(default=1, ge=1)
+    """How many processes `serve` runs."""
+    data_dir: Path = Path(".chatkit-rag")
+    """Where threads, the index and the session secret are kept."""
+    site: str = "default"
+    """The name that the pages are searched under."""
+    url: str = ""
+    """The course's public address; citations are relative without it."""
+    language: str = "english"
+    """The language of the course, as Snowball spells it."""
+    model: str = "auto"
+    """`auto`, `extractive`, an OpenAI model, or `chat:NAME`."""
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias=_common("OPENAI_API_KEY"))
+    """The key for the model; `auto` takes an OpenAI model where it is set."""
+    openai_base_url: str | None = Field(default=None, validation_alias=_common("OPENAI_BASE_URL"))
+    """The address of an OpenAI-compatible server."""
+    session_secret: SecretStr | None = None
+    """Signs the tokens of anonymous readers: 32 bytes or more. Without it, the data directory gets one of its own."""
+    allow_anonymous: bool = False
+    """Whether readers may ask without signing in; on a loopback address they always may."""
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
+    """What becomes of an answer whose reader leaves."""
+    body_bytes: int = Field(default=256 * 1024, ge=1024)
+    """The largest request body."""
+    drain_seconds: float = Field(default=20.0, ge=0)
+    """How long answers under way may take to end when the server stops."""
+
+    @property
+    def index_dir(self) -> Path:
+        """Where the index is kept."""
+        return self.data_dir / "index"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no such files are read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order in which sources are asked."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def read(cls, **arguments: Any) -> "Settings":
+        """The settings, with `arguments` that are not None on top.
+
+        Raises:
+            ConfigurationError: a value is not what its setting takes.
+        """
+        try:
+            return cls(**{name: value for name, value in arguments.items() if value is not None})
+        except ValidationError as exc:
+            lines = [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()]
+            raise ConfigurationError("a setting has a value that it cannot take:\n" + "\n".join(lines)) from exc
+
+    def export(self) -> None:
+        """Puts the settings into the environment, for worker processes that read them anew."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            os.environ[f"{PREFIX}{name.upper()}"] = text  # noqa: TID251 - this is the module that may
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

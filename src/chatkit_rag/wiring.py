@@ -1,0 +1,111 @@
+"""Settings in, running app out: the only module that knows every concrete class. Constructor calls only."""
+
+import os
+import secrets
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from chatkit_rag.agent.models import ChosenModel, choose_model
+from chatkit_rag.asgi.app import AppOptions, ChatApp
+from chatkit_rag.asgi.loopback import LoopbackOnly
+from chatkit_rag.asgi.pages import ChatPage, CoursePages
+from chatkit_rag.asgi.streaming import StreamOptions
+from chatkit_rag.auth import Authenticate, SessionTokens, nobody
+from chatkit_rag.errors import ConfigurationError
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.settings import PREFIX, Settings, is_loopback
+from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.sql import SQLiteStore
+
+
+def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
+    """The chat server over the data directory's threads and `index`."""
+    return RagChatServer(
+        SQLiteStore(settings.data_dir / "threads.db"),
+        sources=[CourseSource(index)],
+        model=build_model(settings),
+    )
+
+
+def build_model(settings: Settings) -> ChosenModel:
+    """The model that answers."""
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+    return choose_model(settings.model, api_key=key, base_url=settings.openai_base_url)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    authenticate: Authenticate | None = None,
+    server: RagChatServer | None = None,
+) -> ChatApp:
+    """The chat as an ASGI app, as the settings say; also for `uvicorn --factory chatkit_rag:create_app`.
+
+    Readers without `authenticate` are those with session tokens, which `allow_anonymous` hands to whoever asks.
+    """
+    settings = settings or Settings.read()
+    return _app(
+        settings,
+        server or build_server(settings, EdgeIndex(settings.index_dir, language=settings.language)),
+        authenticate or nobody,
+        local=False,
+    )
+
+
+def create_site(settings: Settings | None = None) -> Starlette:
+    """What `serve` serves: the chat's routes at the prefix and at `/chatkit`, its page at `/`, the course's pages."""
+    settings = settings or Settings.read()
+    local = is_loopback(settings.host)
+    index = EdgeIndex(settings.index_dir, language=settings.language)
+    server = build_server(settings, index)
+    chat = _app(settings, server, nobody, local=local)
+    prefix = "/" + settings.prefix.strip("/")
+    pages = CoursePages(index, ChatPage(server), endpoint=f"{prefix}/", session=not local)
+    return Starlette(
+        routes=[*chat.routes(prefix), *chat.routes("/chatkit"), Route("/{path:path}", pages.show, methods=["GET"])],
+        middleware=[Middleware(LoopbackOnly)] if local else [],
+        lifespan=chat.lifespan,
+    )
+
+
+def _app(settings: Settings, server: RagChatServer, authenticate: Authenticate, *, local: bool) -> ChatApp:
+    return ChatApp(
+        server,
+        authenticate=authenticate,
+        sessions=SessionTokens(session_secret(settings)),
+        options=AppOptions(
+            allow_anonymous=settings.allow_anonymous or local,
+            local_reader=local,
+            body_bytes=settings.body_bytes,
+            drain_seconds=settings.drain_seconds,
+            streaming=StreamOptions(on_disconnect=settings.on_disconnect),
+        ),
+    )
+
+
+def session_secret(settings: Settings) -> str:
+    """The secret of the settings, else the one in the data directory, which is made at the first need.
+
+    Raises:
+        ConfigurationError: several workers have none in common, or the data directory cannot be written.
+    """
+    if settings.session_secret is not None:
+        return settings.session_secret.get_secret_value()
+    if settings.workers > 1:
+        raise ConfigurationError(f"several workers need one secret to sign sessions with: set {PREFIX}SESSION_SECRET")
+    place = settings.data_dir / "session-secret"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Made by one process only, and readable by its owner only from the first moment.
+        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot write to the data directory {settings.data_dir}: {exc.strerror}; choose another with --data-dir"
+        ) from exc
+    return place.read_text("utf-8")
