@@ -1,7 +1,10 @@
 """Settings in, running app out: the only module that knows every concrete class. Constructor calls only."""
 
+import contextlib
 import os
 import secrets
+from pathlib import Path
+from typing import TextIO
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -99,13 +102,15 @@ def session_secret(settings: Settings) -> str:
     place = settings.data_dir / "session-secret"
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        # Made by one process only, and readable by its owner only from the first moment.
-        with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with contextlib.suppress(FileExistsError), _new_private_file(place) as file:
             file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+        return place.read_text("utf-8")
     except OSError as exc:
         raise ConfigurationError(
             f"cannot write to the data directory {settings.data_dir}: {exc.strerror}; choose another with --data-dir"
         ) from exc
-    return place.read_text("utf-8")
+
+
+def _new_private_file(path: Path) -> TextIO:
+    """A file that one process only can create, and that only its owner may read from the first moment on."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")

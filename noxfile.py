@@ -1,0 +1,65 @@
+"""Every check of the project: `pip install nox && nox`."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "typing", "tests", "docs"]
+
+GROUPS = nox.project.load_toml("pyproject.toml")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def install(session: nox.Session, group: str) -> None:
+    """The project as users get it, and what one group of checks needs besides."""
+    session.install(".", *nox.project.dependency_groups(GROUPS, group))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the walls between the rooms."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Types, strictly."""
+    install(session, "typing")
+    session.run("pyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests, with coverage of the installed package; arguments go to pytest."""
+    install(session, "tests")
+    find_browser(session)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation; a warning fails it."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp()) / "site"))
+
+
+def find_browser(session: nox.Session) -> None:
+    """Installs a browser where that is safe to do unasked: as root on a machine that is there for checks."""
+    if any(shutil.which(name) for name in BROWSERS):
+        return
+    if os.environ.get("CI") and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        session.run("apt-get", "update", "-qq", external=True)
+        session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", external=True)
+    else:
+        session.warn("no Chromium: the browser tests are skipped (Debian, Ubuntu: apt-get install chromium)")

@@ -1,0 +1,131 @@
+"""The chat page in a real browser, over a real server."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from processes import Serving, serving
+
+DOCS = Path(__file__).parent.parent / "examples" / "course" / "docs"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+QUESTIONS = {
+    "What is Physical AI?": "What is Physical AI?",
+    "How do I create a ROS2 node?": "Create a ROS 2 node in Python",
+    "How do I create a PyTorch tensor?": "How to create a tensor",
+}
+"""What is asked, and the heading that answers it."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # A sandbox needs rights that a container's root does not have; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Serving]:
+    with serving(str(DOCS), cwd=tmp_path) as running:
+        yield running
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your question").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator('article[data-role="assistant"]').last).to_have_attribute("data-state", "done", timeout=15_000)
+
+
+def test_three_questions_are_answered_and_every_citation_opens_at_its_heading(browser: Browser, running: Serving):
+    page = browser.new_page()
+    complaints: list[str] = []
+    foreign: list[str] = []
+    page.on("console", lambda message: note(message, complaints))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: foreign.append(request.url) if running.address not in request.url else None)
+    page.goto(running.address)
+
+    for question, heading in QUESTIONS.items():
+        ask(page, question)
+        sources = page.locator('article[data-role="assistant"]').last.locator("ol.sources a")
+        expect(sources.first).to_contain_text(heading)
+        links = [link.get_attribute("href") or "" for link in sources.all()]
+        assert links
+        for link in links:
+            opens_at_its_heading(browser, running.address + link)
+
+    assert not complaints
+    assert not foreign
+    page.close()
+
+
+def test_an_answer_grows_while_it_is_written(browser: Browser, running: Serving):
+    page = browser.new_page()
+    page.goto(running.address)
+    page.evaluate(
+        """() => {
+            window.lengths = new Set();
+            new MutationObserver(() => {
+                const answer = document.querySelector('article[data-role="assistant"]');
+                if (answer) window.lengths.add(answer.textContent.length);
+            }).observe(document.body, {subtree: true, childList: true, characterData: true});
+        }"""
+    )
+
+    ask(page, "What is Physical AI?")
+
+    assert page.evaluate("window.lengths.size") > 2
+    page.close()
+
+
+def test_the_conversation_is_there_after_a_restart(browser: Browser, tmp_path: Path):
+    page = browser.new_page()
+    with serving(str(DOCS), cwd=tmp_path) as first:
+        page.goto(first.address)
+        ask(page, "How do I create a ROS2 node?")
+        query = page.url.partition("?")[2]
+    with serving(cwd=tmp_path) as second:
+        page.goto(f"{second.address}/?{query}")
+
+        expect(page.locator('article[data-role="user"]')).to_contain_text("How do I create a ROS2 node?")
+        expect(page.locator('article[data-role="assistant"] ol.sources a').first).to_contain_text("Create a ROS 2 node")
+    page.close()
+
+
+def test_a_question_that_the_course_does_not_answer_is_declined_without_sources(browser: Browser, running: Serving):
+    page = browser.new_page()
+    page.goto(running.address)
+
+    ask(page, "Who won the world cup in 2018?")
+
+    answer = page.locator('article[data-role="assistant"]').last
+    expect(answer).to_contain_text("does not cover this")
+    assert answer.locator("a").count() == 0
+    page.close()
+
+
+def opens_at_its_heading(browser: Browser, url: str) -> None:
+    target = browser.new_page()
+    response = target.goto(url)
+    assert response is not None
+    assert response.ok, url
+    if "#" in url:
+        heading = target.locator(f'[id="{url.partition("#")[2]}"]')
+        expect(heading).to_have_count(1)
+        expect(heading).to_be_in_viewport()
+    target.close()
+
+
+def note(message: ConsoleMessage, complaints: list[str]) -> None:
+    if message.type in ("error", "warning"):
+        complaints.append(message.text)
