@@ -6,14 +6,16 @@ Plain data. Reading pages is `ingestion`'s work, finding passages `retrieval`'s,
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 
 def page_url(base: str, path: str, anchor: str = "") -> str:
     """The address of a heading: `base` (without it, relative to the host), the page's path, and `#anchor`.
 
-    `anchor` stands as the site's HTML has it, which browsers match against the fragment letter by letter.
+    The path is percent-encoded, since it may hold spaces and any script's letters; `anchor` stands as the site's HTML
+    has it, which browsers match against the fragment letter by letter.
     """
-    address = base.rstrip("/") + path
+    address = base.rstrip("/") + quote(path, safe="/!$&'()*+,;=:@~")
     return f"{address}#{anchor}" if anchor else address
 
 

@@ -128,6 +128,8 @@ class BlockWriter:
             return
         if label := label_of(tag):
             self._set_lead(label, "\n")
+        if tag.kind == "empty":
+            self._flush_lead()
         if alt := tag.attributes.get("alt", "").strip():
             self.add_text(f"Figure: {alt}")
         if kind and tag.kind == "open" and len(self._frames) < 100:
@@ -192,10 +194,8 @@ def _fence(token: Token) -> str:
     language = token.info.split(maxsplit=1)[:1]
     title = _TITLE.search(token.info)
     info = " ".join([*language, title[0]] if title else language)
-    markup = token.markup or "```"
-    if token.type == "code_block" or not token.markup:
-        longest = max((len(run) for run in re.findall("`+", token.content)), default=0)
-        markup = "`" * max(3, longest + 1)
+    longest = max((len(run) for run in re.findall("`+", token.content)), default=0)
+    markup = token.markup or "`" * max(3, longest + 1)
     content = token.content if token.content.endswith("\n") or not token.content else token.content + "\n"
     return f"{markup}{info}\n{content}{markup}"
 

@@ -33,7 +33,9 @@ _EXPLICIT_ID = re.compile(r"\s*\{#((?:(?!\{#|\}).)+)\}$")
 _COMMENT_ID = re.compile(r"(?:\{\s*/\*|<!--)\s*#(\S+?)(?:\s.*?)?\s*(?:\*/\s*\}|-->)", re.DOTALL)
 _FENCE = re.compile(r" *(`{3,}|~{3,})")
 _MDX_LINE = re.compile(
-    r"import\s.*\bfrom\s*[\"']|import\s*[\"']|export\s+(?:const|default|function)\s|\s*</?[A-Z][\w.]*[\s/>]|\s*<>\s*$"
+    r"""import\s.*\bfrom\s*["']|import\s*["']|export\s+(?:const|default|function)\s
+    |[ ]{0,3}</?(?:[A-Z][\w.]*(?:[\s/>]|$)|>\s*$)""",
+    re.VERBOSE,
 )
 
 
@@ -85,7 +87,7 @@ def read_sections(body: str, *, title: str | None, fallback: str, mdx: bool) -> 
     """
     mdx = mdx or _looks_like_mdx(body)
     parser = _parser(mdx)
-    tokens = parser.parse(body + "\n", {"mdx": mdx})  # plugins look one character behind the last line
+    tokens = parser.parse(body, {"mdx": mdx})
     title = (title or "").strip() or _first_title(tokens) or fallback
     writer, slugger = BlockWriter(parser), _Slugger()
     sections: list[Section] = []
@@ -200,14 +202,21 @@ def _json(value: Any, budget: Iterator[int]) -> Any:
         raise ValueError("it holds too many values")
     match value:
         case dict():
-            return {str(key): _json(item, budget) for key, item in cast("dict[Any, Any]", value).items()}
-        case list() | tuple() | set():
-            return [_json(item, budget) for item in cast("list[Any]", value)]
+            plain = {
+                _json(str(key), budget): _json(item, budget) for key, item in cast("dict[Any, Any]", value).items()
+            }
+        case list() | tuple():
+            plain = [_json(item, budget) for item in cast("list[Any]", value)]
+        case set():
+            plain = sorted(map(str, cast("set[Any]", value)))
         case date() | time():
-            return value.isoformat()
+            plain = value.isoformat()
         case float() if not math.isfinite(value):
-            return str(value)
+            plain = str(value)
         case bytes():
-            return value.decode("latin-1")
+            plain = value.decode("latin-1")
+        case str():
+            plain = value.encode(errors="replace").decode()  # half a surrogate pair is no text
         case _:
-            return value
+            plain = value
+    return plain

@@ -10,11 +10,11 @@ from html import unescape
 from typing import Literal
 
 _MISSES = 20
-_TAG_START = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][\w$.:-]*)?")
+_TAG_START = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][\w$.-]*(?::[A-Za-z][\w-]*)?)?")
 _ATTRIBUTE = re.compile(
     r"""\s*(?:(?P<end>/?>)
     |(?P<spread>\{)
-    |(?P<name>[A-Za-z_$:@][\w$.:@-]*)
+    |(?<=[\s"'}])(?P<name>[A-Za-z_$:@][\w$.:@-]*)
      (?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<braces>\{)|(?P<bare>[^\s"'=<>`{}]+)))?)""",
     re.VERBOSE,
 )

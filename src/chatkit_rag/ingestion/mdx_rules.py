@@ -16,6 +16,7 @@ from markdown_it.rules_inline import StateInline
 from chatkit_rag.ingestion.mdx import Scanner, Tag, constants, plain_code, string_literal
 
 _BLOCK_ELEMENTS = frozenset(block_names)
+_MODULE_START = re.compile(r"(?:im|ex)port\b")
 _FORMATTED = re.compile(r"\.to(?:Fixed|String|LocaleString)\(\d*\)$")
 
 
@@ -53,9 +54,9 @@ def _scanner(state: StateBlock | StateInline) -> Scanner:
 
 def _module(state: StateBlock, first: int, last: int, silent: bool) -> bool:  # noqa: FBT001
     start = state.bMarks[first]
-    if silent or state.level or state.tShift[first] or not state.src.startswith(("import", "export"), start):
+    if silent or state.level or state.tShift[first] or not state.env["mdx"]:
         return False
-    if not state.env["mdx"]:
+    if not _MODULE_START.match(state.src, start):
         return False
     end = _scanner(state).module(start)
     if end is None:
@@ -92,7 +93,6 @@ def _flow(state: StateBlock, first: int, last: int, silent: bool) -> bool:  # no
         else:
             token.content = value
             token.meta["shows"] = _shown(state, value)
-            token.markup = "```" if kind == "fence" else ""
     state.line = line + 1
     return True
 

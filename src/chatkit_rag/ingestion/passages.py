@@ -23,6 +23,8 @@ LEAST_WORDS = 150
 """What a piece of a longer section holds at least, where its blocks allow it."""
 
 _NAMESPACE = uuid.UUID("5c3ac07e-3d0e-5b7c-8a53-0d6a3b6f9f0e")
+_SHORT_INTRODUCTION = 60
+"""What may stand before a fence that is too long already."""
 _CRUMB = 20
 """Short blocks, sentences, rows and items are taken together up to so many words: the cut need not be finer."""
 _PARTED_FROM_ITS_INTRODUCTION = 4_000
@@ -238,8 +240,10 @@ def _even_pieces(parts: list[_Part]) -> Iterator[list[_Part]]:
 
 
 def _may_be_long(run: list[_Part]) -> bool:
-    """A part that cannot be cut may be, and so may a long fence with the words that introduce it."""
-    return len(run) == 1 or (len(run) == 2 and run[1].words > MOST_WORDS and run[0].introduces(run[1]))
+    """What cannot be cut may be, and so may a long fence with a few words that introduce it."""
+    if len(run) == 2 and run[1].words > MOST_WORDS and run[0].words <= _SHORT_INTRODUCTION:
+        return run[0].introduces(run[1])
+    return len(run) == 1
 
 
 def _cost(parts: list[_Part], start: int, words: int, ideal: float) -> float:

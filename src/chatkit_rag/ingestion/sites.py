@@ -89,6 +89,9 @@ def _walk(root: Path) -> Iterator[PurePosixPath | SkippedPage]:
         name = place.name
         if name.startswith(("_", ".")) or name == "node_modules":
             continue
+        if (shown := name.encode(errors="replace").decode()) != name:
+            yield SkippedPage(str(place.with_name(shown)), "its name is not UTF-8: rename it")
+            continue
         try:
             mode = path.lstat().st_mode if place.parts else stat.S_IFDIR
             if stat.S_ISLNK(mode):
