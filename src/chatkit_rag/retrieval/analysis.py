@@ -51,6 +51,9 @@ class FieldWeights:
 
 WEIGHTS = FieldWeights()
 
+_REMEMBERED = 100_000
+"""Words whose terms are kept: more than a course has, and an end to what readers can make up."""
+
 _LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)")
 _CAMEL_CASE = re.compile(r"\b[A-Za-z]*[a-z][A-Z][A-Za-z]*\b")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -107,6 +110,8 @@ class Analyser:
         """The terms of one word of `words`; none for a stop word."""
         terms = self._known.get(word)
         if terms is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             # The engine's embedding of a single word is its way to say which terms it has.
             terms = self._known[word] = tuple(self._engine.embed_query(word).indices)
         return terms

@@ -5,13 +5,14 @@ take a fraction of a millisecond, run where they are asked. It must be opened af
 """
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import anyio
 import orjson
 import qdrant_edge as engine
 
@@ -19,7 +20,7 @@ from chatkit_rag.documents import Document, Hit, Passage
 from chatkit_rag.errors import IndexUnreadable
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length, question_vector
 from chatkit_rag.retrieval.fusion import by_score
-from chatkit_rag.retrieval.generations import Generations, PrivateCopy
+from chatkit_rag.retrieval.generations import Generations, PrivateCopy, Published, damaged
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
@@ -48,7 +49,8 @@ class EdgeIndex:
         self._language = language
         self._worker: ThreadPoolExecutor | None = None
         self._opened: _OpenGeneration | None = None
-        self._opening = asyncio.Lock()
+        # Not asyncio's, which serves the one event loop that it was first waited for in.
+        self._opening = anyio.Lock(fast_acquire=True)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -63,13 +65,14 @@ class EdgeIndex:
 
     async def close(self) -> None:
         """See `PassageIndex.close`."""
-        async with self._opening:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
-            if self._worker is not None:
-                self._worker.shutdown(wait=True)
-                self._worker = None
+        with anyio.CancelScope(shield=True):  # who is cancelled closes all the more
+            async with self._opening:
+                if self._opened is not None:
+                    self._opened.close()
+                    self._opened = None
+                if self._worker is not None:
+                    self._worker.shutdown(wait=True)
+                    self._worker = None
 
     async def search(self, query: str, *, limit: int = 100, site: str | None = None) -> Matches:
         """See `PassageIndex.search`."""
@@ -90,7 +93,7 @@ class EdgeIndex:
     async def generation(self) -> str:
         """See `PassageIndex.generation`."""
         generation = await self._current()
-        return generation.source.name if generation else ""
+        return generation.source.path.name if generation else ""
 
     async def publish(self, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
         """See `PassageIndex.publish`.
@@ -98,70 +101,100 @@ class EdgeIndex:
         Raises:
             IndexError_: another process is publishing, or the folder cannot be written.
         """
-        name = await self._on_worker(partial(_build, self._generations, self._language, records, passages))
+        building = self._submit(partial(_build, self._generations, self._language, records, passages))
+        name = await asyncio.wrap_future(building)
         await self._current()
         return name
 
     async def _current(self) -> "_OpenGeneration | None":
         """The generation that `CURRENT` names, opened; a swap happens between two searches, never within one."""
-        path = self._generations.current()
-        if self._opened is not None and self._opened.source == path:
+        published = self._generations.current()
+        if self._opened is not None and self._opened.source == published:
             return self._opened
         async with self._opening:
-            path = self._generations.current()
-            if path is not None and (self._opened is None or self._opened.source != path):
-                before, self._opened = self._opened, await self._on_worker(partial(_OpenGeneration.open, path))
+            while (published := self._generations.current()) is not None:
+                if self._opened is not None and self._opened.source == published:
+                    break
+                try:
+                    before, self._opened = self._opened, await self._open(published)
+                except IndexUnreadable:
+                    if self._generations.current() == published:
+                        raise
+                    continue  # a builder removed it while it was read, and has named the next one
                 if before is not None:
                     before.close()
             return self._opened
 
-    async def _on_worker(self, work: "partial[_Result]") -> _Result:
+    async def _open(self, published: Published) -> "_OpenGeneration":
+        opening = self._submit(partial(_OpenGeneration.open, published))
+        try:
+            return await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)  # the worker does not stop half-way
+            raise
+
+    def _submit(self, work: "partial[_Result]") -> "Future[_Result]":
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-index")
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return self._worker.submit(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A passage that was found before, and the terms of its heading: neither changes within a generation."""
+
+    passage: Passage
+    heading: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class _OpenGeneration:
     """One generation, ready to be searched."""
 
-    source: Path
+    source: Published
     copy: PrivateCopy
     shard: engine.EdgeShard
     analyser: Analyser
     lexicon: Lexicon
     records: list[PageRecord]
     pages: dict[str, list[PageRecord]]
+    known: dict[Any, _Known] = field(default_factory=dict[Any, _Known])
+    """By the engine's id of the point."""
 
     @classmethod
-    def open(cls, path: Path) -> "_OpenGeneration":
+    def open(cls, source: Published) -> "_OpenGeneration":
+        path = source.path
         try:
             about = orjson.loads((path / "generation.json").read_bytes())
             if about["format"] > FORMAT:
                 raise IndexUnreadable(f"{path} was written by a newer chatkit-rag; upgrade, or index the pages again")
-            lexicon = orjson.loads((path / "lexicon.json").read_bytes())
+            analyser = Analyser(language=about["language"], average_length=about["average_length"])
+            counts = orjson.loads((path / "lexicon.json").read_bytes())
+            lexicon = Lexicon(
+                passages=about["passages"],
+                frequencies={int(term): frequency for term, frequency in counts["frequencies"].items()},
+                words=counts["words"],
+            )
             records = load_records((path / "pages.jsonl").read_bytes())
             copy = PrivateCopy(path / "shard")
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise _unreadable(path) from exc
+        except (FileNotFoundError, AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise damaged(path.parent) from exc
+        except OSError as exc:
+            raise IndexUnreadable(f"the index in {path.parent} cannot be read or copied: {exc}") from exc
         try:
             shard = engine.EdgeShard.load(str(copy.path))
         except Exception as exc:  # the engine raises bare exceptions only
             copy.remove()
-            raise _unreadable(path) from exc
+            raise damaged(path.parent) from exc
         pages: dict[str, list[PageRecord]] = {}
         for record in records:
             pages.setdefault(record.document.path, []).append(record)
         return cls(
-            source=path,
+            source=source,
             copy=copy,
             shard=shard,
-            analyser=Analyser(language=about["language"], average_length=about["average_length"]),
-            lexicon=Lexicon(
-                passages=about["passages"],
-                frequencies={int(term): frequency for term, frequency in lexicon["frequencies"].items()},
-                words=lexicon["words"],
-            ),
+            analyser=analyser,
+            lexicon=lexicon,
             records=records,
             pages=pages,
         )
@@ -175,19 +208,31 @@ class _OpenGeneration:
         points = self.shard.query(
             engine.QueryRequest(
                 limit=limit,
-                with_payload=True,
                 query=engine.Query.Nearest(_to_engine(question_vector(asked)), using=_TERMS),
                 filter=_of_site(site),
             )
         )
+        self._get_to_know(point.id for point in points)
         hits = sorted((self._hit(point, asked) for point in points), key=by_score)
-        held = [self.analyser.passage(hit.passage).indices for hit in hits[:_COVERING]]
-        return Matches(hits=tuple(hits), confidence=self.lexicon.confidence(asked, held))
+        return Matches(hits=tuple(hits), confidence=self.lexicon.confidence(asked, self._held(hits[:_COVERING])))
+
+    def _get_to_know(self, ids: Iterable[Any]) -> None:
+        """Reads the passages that were not found before: most of what a search costs is to make them."""
+        unknown = [id_ for id_ in ids if id_ not in self.known]
+        for record in self.shard.retrieve(unknown, with_payload=True, with_vector=False):
+            passage = _to_passage(record.payload)
+            self.known[record.id] = _Known(passage, frozenset(self.analyser.terms(passage.heading)))
 
     def _hit(self, point: engine.ScoredPoint, asked: list[int]) -> Hit:
-        passage = _to_passage(point.payload)
-        agreement = self.lexicon.agreement(asked, self.analyser.terms(passage.heading))
-        return Hit(passage=passage, score=point.score * (1 + _HEADING_BONUS * agreement))
+        known = self.known[point.id]
+        agreement = self.lexicon.agreement(asked, known.heading)
+        return Hit(passage=known.passage, score=point.score * (1 + _HEADING_BONUS * agreement))
+
+    def _held(self, hits: Sequence[Hit]) -> list[Sequence[int]]:
+        """The terms of the passages, as they were indexed."""
+        records = self.shard.retrieve([hit.passage.id for hit in hits], with_payload=False, with_vector=[_TERMS])
+        vectors: Any = [record.vector for record in records]
+        return [vector[_TERMS].indices for vector in vectors]
 
 
 def _build(generations: Generations, language: str, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
@@ -227,7 +272,7 @@ def _build(generations: Generations, language: str, records: Sequence[PageRecord
         }
         (place / "generation.json").write_bytes(orjson.dumps(about))
     current = generations.current()
-    return current.name if current else ""
+    return current.path.name if current else ""
 
 
 def _to_engine(vector: SparseVector) -> engine.SparseVector:
@@ -250,5 +295,6 @@ def _of_site(site: str | None) -> engine.Filter | None:
     return engine.Filter(must=[engine.FieldCondition(key="site", match=engine.MatchValue(site))])
 
 
-def _unreadable(path: Path) -> IndexUnreadable:
-    return IndexUnreadable(f"the index in {path} is damaged; remove {path.parent} and index the pages again")
+def _close_unwanted(opening: "Future[_OpenGeneration]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

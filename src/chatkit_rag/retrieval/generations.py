@@ -16,10 +16,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from chatkit_rag.errors import IndexError_
+from chatkit_rag.errors import IndexError_, IndexUnreadable
 
 _CURRENT = "CURRENT"
 _PREFIX = "gen-"
@@ -27,6 +29,16 @@ _COPY_PREFIX = "chatkit-rag-index-"
 _BLOCK = 1 << 20
 _GRACE = 60.0
 """Seconds in which a copy without a lock may still be in the making."""
+_PATIENCE = 10.0
+"""Seconds that a builder waits for another one to end."""
+
+
+class Published(NamedTuple):
+    """The generation that is to be served."""
+
+    path: Path
+    at: int
+    """When `CURRENT` was written. An index that was removed and built anew begins at `gen-1` again."""
 
 
 class Generations:
@@ -36,13 +48,23 @@ class Generations:
         self._directory = directory
         self._keep = keep
 
-    def current(self) -> Path | None:
-        """The generation that is to be served; None before the first."""
+    def current(self) -> Published | None:
+        """The generation that is to be served; None before the first.
+
+        Raises:
+            IndexUnreadable: `CURRENT` cannot be read, or names no generation.
+        """
         try:
-            name = (self._directory / _CURRENT).read_text("utf-8").strip()
+            with (self._directory / _CURRENT).open(encoding="utf-8") as pointer:
+                name = pointer.read().strip()
+                at = os.fstat(pointer.fileno()).st_mtime_ns
         except FileNotFoundError:
             return None
-        return self._directory / name
+        except (OSError, ValueError) as exc:
+            raise damaged(self._directory) from exc
+        if not name.removeprefix(_PREFIX).isdecimal():
+            raise damaged(self._directory)
+        return Published(self._directory / name, at)
 
     @contextmanager
     def building(self) -> Generator[Path]:
@@ -54,9 +76,11 @@ class Generations:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._directory / "lock")
-            with lock.acquire(timeout=10):
+            with lock.acquire(timeout=_PATIENCE):
                 self._sweep()
-                workplace = Path(tempfile.mkdtemp(prefix="building-", dir=self._directory))
+                # Not `mkdtemp`, whose folder is closed to the users that the index may be served by.
+                workplace = self._directory / f"building-{uuid4().hex}"
+                workplace.mkdir()
                 try:
                     yield workplace
                     self._publish(workplace)
@@ -66,9 +90,10 @@ class Generations:
             raise IndexError_(
                 f"another process is building the index in {self._directory}; wait until it is done"
             ) from exc
-        except PermissionError as exc:
+        except OSError as exc:
             raise IndexError_(
-                f"cannot write the index in {self._directory}: {exc.strerror}; choose another place with --data-dir"
+                f"cannot write the index in {self._directory}: {exc.strerror or exc}; "
+                "choose another place with --data-dir"
             ) from exc
 
     def _publish(self, workplace: Path) -> None:
@@ -81,7 +106,7 @@ class Generations:
             file.flush()
             os.fsync(file.fileno())
         pointer.replace(self._directory / _CURRENT)
-        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
+        for number in sorted(existing, reverse=True)[max(0, self._keep - 1) :]:
             shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
 
     def _sweep(self) -> None:
@@ -103,7 +128,8 @@ class PrivateCopy:
     def __init__(self, generation: Path) -> None:
         _remove_abandoned_copies()
         self._place = Path(tempfile.mkdtemp(prefix=_COPY_PREFIX))
-        self._lock = FileLock(self._place / "lock")
+        # One thread makes the copy and another removes it: a lock of the one thread would stay held.
+        self._lock = FileLock(self._place / "lock", thread_local=False)
         self._lock.acquire(timeout=0)
         self.path = self._place / "generation"
         try:
@@ -116,6 +142,11 @@ class PrivateCopy:
         """Removes the copy; a second call does nothing."""
         self._lock.release()
         shutil.rmtree(self._place, ignore_errors=True)
+
+
+def damaged(directory: Path) -> IndexUnreadable:
+    """The error for an index whose files are not as they were written."""
+    return IndexUnreadable(f"the index in {directory} is damaged; remove {directory} and index the pages again")
 
 
 def _remove_abandoned_copies() -> None:

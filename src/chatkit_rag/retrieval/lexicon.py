@@ -5,7 +5,7 @@ From that, how well a heading fits a question, and whether the corpus answers it
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rapidfuzz.distance import OSA
@@ -30,12 +30,15 @@ class Lexicon:
     words: Mapping[str, int]
     """Word in lower case, stop words too -> passages that hold it."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
+    _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_length: dict[int, list[str]] = {}
         for word in self.words:
             by_length.setdefault(len(word), []).append(word)
         object.__setattr__(self, "_by_length", by_length)
+        rarities = {term: self._rarity_at(frequency) for term, frequency in self.frequencies.items()}
+        object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
     def of(cls, passages: Iterable[Passage], vectors: Iterable[SparseVector]) -> "Lexicon":
@@ -51,20 +54,20 @@ class Lexicon:
 
     def rarity(self, term: int) -> float:
         """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
-        frequency = self.frequencies.get(term, 0)
-        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
+        known = self._rarities.get(term)
+        return self._rarity_at(0) if known is None else known
 
     def weight(self, terms: Iterable[int]) -> float:
         """The rarities of distinct terms, summed."""
         return sum(map(self.rarity, set(terms)))
 
-    def agreement(self, asked: Sequence[int], heading: Sequence[int]) -> float:
+    def agreement(self, asked: Collection[int], heading: Collection[int]) -> float:
         """How well a heading says what is asked: 1 where it says that and nothing else, 0 where nothing of it.
 
         The harmonic mean of the heading's share in the question and the question's share in the heading, by weight.
         """
-        common = self.weight(set(asked).intersection(heading))
-        return 2 * common / (self.weight(asked) + self.weight(heading)) if common else 0.0
+        common = set(asked).intersection(heading)
+        return 2 * self.weight(common) / (self.weight(asked) + self.weight(heading)) if common else 0.0
 
     def confidence(self, asked: Sequence[int], held: Iterable[Sequence[int]]) -> float:
         """Whether the corpus answers a question: 0 where it holds nothing of it, 1 where one passage holds all.
@@ -91,6 +94,9 @@ class Lexicon:
         stand. Between equally near words the commoner one is taken, then the first by alphabet.
         """
         return " ".join(self._corrected_word(word, analyser) for word in words(question))
+
+    def _rarity_at(self, frequency: int) -> float:
+        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
 
     def _corrected_word(self, word: str, analyser: Analyser) -> str:
         if word in self.words or len(word) < _SHORT or not word.isalpha():

@@ -59,5 +59,6 @@ class Retriever:
     async def retrieve(self, question: str, *, limit: int | None = None, site: str | None = None) -> Retrieved:
         """The passages that fit `question` best, the best page's first; `limit` None takes the options'."""
         matches = await self._index.search(question, limit=self._options.candidates, site=site)
-        hits = spread(rank(matches.hits), per_page=self._options.per_page)[: limit or self._options.limit]
+        hits = spread(rank(matches.hits), per_page=self._options.per_page)
+        hits = hits[: self._options.limit if limit is None else limit]
         return Retrieved(hits=tuple(hits), weak=not hits or matches.confidence < self._options.weak_below)

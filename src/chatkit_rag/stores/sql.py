@@ -1,10 +1,11 @@
 """`SQLiteStore`: threads in one file. SQLAlchemy is imported here and nowhere else."""
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import sqlalchemy as sa
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import BaseModel, TypeAdapter
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import StoreUnavailable
@@ -21,6 +23,8 @@ from chatkit_rag.stores.shielding import run_to_end
 
 _ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
 _ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
+# Writes what `ThreadMetadata` has and nothing more: a `Thread` carries items besides, which have their own place.
+_THREAD = TypeAdapter(ThreadMetadata)
 
 _BUSY_SECONDS = 5
 
@@ -77,9 +81,10 @@ class SQLiteStore(BaseStore):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._engine: AsyncEngine | None = None
-        self._opening = asyncio.Lock()
+        # Not asyncio's, which serves the one event loop that it was first waited for in.
+        self._opening = anyio.Lock(fast_acquire=True)
 
     async def open(self) -> None:
         """Opens the file, and makes it and its tables where they are missing.
@@ -90,19 +95,20 @@ class SQLiteStore(BaseStore):
         async with self._opening:
             if self._engine is not None:
                 return
+            engine = create_async_engine(
+                sa.URL.create("sqlite+aiosqlite", database=str(self._path)),
+                pool_size=1,
+                max_overflow=0,
+                pool_timeout=_BUSY_SECONDS,
+                connect_args={"timeout": _BUSY_SECONDS},
+            )
+            listen(engine.sync_engine, "connect", _prepare_connection)
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                engine = create_async_engine(
-                    f"sqlite+aiosqlite:///{self._path}",
-                    pool_size=1,
-                    max_overflow=0,
-                    pool_timeout=_BUSY_SECONDS,
-                    connect_args={"timeout": _BUSY_SECONDS},
-                )
-                listen(engine.sync_engine, "connect", _prepare_connection)
                 async with engine.begin() as connection:
-                    await connection.run_sync(_schema.create_all)
+                    await connection.run_sync(_make_tables)
             except (OSError, SQLAlchemyError) as exc:
+                await engine.dispose()
                 raise StoreUnavailable(
                     f"cannot open {self._path} for the readers' threads: {_reason(exc)}; "
                     "make its folder writable, or choose another with --data-dir"
@@ -111,10 +117,15 @@ class SQLiteStore(BaseStore):
 
     async def close(self) -> None:
         """See `Lifecycle.close`."""
-        async with self._opening:
-            if self._engine is not None:
-                await self._engine.dispose()
-                self._engine = None
+        with anyio.CancelScope(shield=True):  # who is cancelled closes all the more
+            async with self._opening:
+                if self._engine is not None:
+                    # Behind everybody who waits for the one connection: taken from them, it would never be closed.
+                    with suppress(SQLAlchemyError):
+                        async with self._engine.connect():
+                            pass
+                    await self._engine.dispose()
+                    self._engine = None
 
     async def ping(self) -> None:
         """See `Lifecycle.ping`."""
@@ -122,19 +133,19 @@ class SQLiteStore(BaseStore):
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
-        return ThreadMetadata.model_validate_json(await self._payload(_threads, "thread", thread_id, context))
+        return _THREAD.validate_json(await self._payload(_threads, "thread", thread_id, context))
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
-        metadata = ThreadMetadata.model_validate(thread, from_attributes=True)
-        await self._write(_upsert(_threads, context, ("id",), id=thread.id, payload=_to_json(in_utc(metadata))))
+        payload = _THREAD.dump_json(in_utc(thread)).decode()
+        await self._write(_upsert(_threads, context, ("id",), id=thread.id, payload=payload))
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
         """See `Store.load_threads`."""
         rows = await self._page(_threads, _owned(_threads, context), after, limit, order, "thread")
-        threads = [ThreadMetadata.model_validate_json(row.payload) for row in rows]
+        threads = [_THREAD.validate_json(row.payload) for row in rows]
         return page_of(threads, clamped(limit), last_id=_last_id(rows, limit))
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
@@ -236,13 +247,25 @@ async def _fetch(connection: AsyncConnection, statement: sa.Executable) -> Seque
     return result.all() if result.returns_rows else []
 
 
+def _make_tables(connection: sa.Connection) -> None:
+    # Not `create_all`, which looks first and creates then: two processes that start at once would both create.
+    for table in _schema.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
+
+
 def _prepare_connection(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # What was acknowledged survives the machine losing power, not only this process dying.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # What was acknowledged survives the machine losing power, not only this process dying.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+    except BaseException:
+        connection.close()  # SQLAlchemy forgets it, and its thread would run on
+        raise
 
 
 def _owned(table: sa.Table, context: RequestContext) -> list[sa.ColumnElement[bool]]:

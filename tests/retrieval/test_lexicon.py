@@ -1,0 +1,195 @@
+"""What the words of one corpus are worth."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatkit_rag.documents import Passage
+from chatkit_rag.retrieval.analysis import Analyser, words
+from chatkit_rag.retrieval.lexicon import Lexicon
+
+ANALYSER = Analyser()
+
+TEXTS = [
+    "A robot learns to walk by reinforcement learning.",
+    "A quaternion describes an orientation without gimbal lock.",
+    "The publisher sends messages to a topic; a subscriber receives them.",
+    "Use the CPU for planning, and a robot for walking.",
+    "The robot needs a battery. Inverse kinematics finds the angles of its joints.",
+]
+
+
+def passages(texts: list[str]) -> list[Passage]:
+    return [
+        Passage(id=f"{number}", path="/page", anchor="", title="Page", heading_path=("Page",), text=text, url="/page")
+        for number, text in enumerate(texts)
+    ]
+
+
+def lexicon(texts: list[str] = TEXTS) -> Lexicon:
+    made = passages(texts)
+    return Lexicon.of(made, [ANALYSER.passage(passage) for passage in made])
+
+
+def corrected(question: str) -> str:
+    return lexicon().corrected(question, ANALYSER)
+
+
+def terms(text: str) -> list[int]:
+    return ANALYSER.terms(text)
+
+
+class TestTypos:
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("robto", "robot"),  # swapped
+            ("robat", "robot"),  # changed
+            ("robott", "robot"),  # added
+            ("rbot", "robot"),  # left out
+            ("quaternoin", "quaternion"),
+            ("quatrnoin", "quaternion"),  # two slips in a long word
+            ("subscirber", "subscriber"),
+            ("kinamatics", "kinematics"),
+            ("wlak", "walk"),
+        ],
+    )
+    def test_a_slip_is_mended(self, written: str, meant: str):
+        assert corrected(f"what is a {written}") == f"what is a {meant}"
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "robot",
+            "robots",  # another form of a word that is there
+            "walked",
+            "gpu",  # not cpu: a short word is another word
+            "gobot",  # the first letter stands
+            "rabat",  # two slips in a short word
+            "quetarneom",  # three in a long one
+            "xylophone",
+            "10",
+            "the",
+            "qz",
+        ],
+    )
+    def test_what_may_be_meant_is_left_alone(self, word: str):
+        assert corrected(word) == word
+
+    @pytest.mark.parametrize(("written", "meant"), [("cup", "cpu"), ("us", "us"), ("cpuu", "cpu")])
+    def test_a_word_of_three_letters_is_mended_where_letters_are_swapped_or_missing(self, written: str, meant: str):
+        assert corrected(written) == meant
+
+    def test_the_nearest_wins_then_the_commonest_then_the_first_by_alphabet(self):
+        nearest = lexicon(["planner", "planners planners", "manners"])
+        commonest = lexicon(["motoa", "moton", "moton"])
+        first = lexicon(["motor", "moton"])
+
+        assert nearest.corrected("plannar", ANALYSER) == "planner"
+        assert commonest.corrected("motox", ANALYSER) == "moton"
+        assert first.corrected("motox", ANALYSER) == "moton"
+
+    def test_an_empty_corpus_mends_nothing(self):
+        assert lexicon([]).corrected("what is a robto", ANALYSER) == "what is a robto"
+
+    @given(st.text(max_size=60))
+    def test_no_question_breaks_it_and_the_number_of_words_stays(self, question: str):
+        assert len(corrected(question).split()) == len(words(question))
+
+    @given(st.lists(st.sampled_from(" ".join(TEXTS).lower().replace(".", "").replace(";", "").split()), max_size=8))
+    def test_the_corpuss_own_words_are_never_changed(self, said: list[str]):
+        question = " ".join(said).replace(",", "")
+
+        assert corrected(question) == question
+
+
+class TestRarity:
+    def test_a_rarer_term_weighs_more_and_an_unknown_one_the_most(self):
+        [robot], [battery], [unknown] = terms("robot"), terms("battery"), terms("zeppelin")
+        counted = lexicon()
+
+        assert 0 < counted.rarity(robot) < counted.rarity(battery) < counted.rarity(unknown)
+
+    def test_it_is_bm25s(self):
+        [robot] = terms("robot")
+
+        assert lexicon().rarity(robot) == pytest.approx(math.log(1 + (5 - 3 + 0.5) / (3 + 0.5)))
+
+    def test_a_term_of_every_passage_still_weighs_something(self):
+        [page] = terms("page")
+
+        assert lexicon().frequencies[page] == len(TEXTS)
+        assert lexicon().rarity(page) > 0
+
+    def test_a_weight_is_the_sum_over_distinct_terms(self):
+        [robot], [battery] = terms("robot"), terms("battery")
+        counted = lexicon()
+
+        assert counted.weight([robot, battery, robot]) == pytest.approx(counted.rarity(robot) + counted.rarity(battery))
+        assert counted.weight([]) == 0
+
+
+class TestAgreement:
+    def test_a_heading_that_says_what_is_asked_and_nothing_else_agrees_wholly(self):
+        assert lexicon().agreement(terms("the robots walk"), terms("Walking robot")) == pytest.approx(1)
+
+    def test_one_that_says_nothing_of_it_does_not(self):
+        assert lexicon().agreement(terms("robot"), terms("battery")) == 0
+        assert lexicon().agreement(terms("robot"), []) == 0
+        assert lexicon().agreement([], terms("robot")) == 0
+
+    def test_saying_more_than_is_asked_and_less_than_is_asked_both_cost(self):
+        counted = lexicon()
+        exact = counted.agreement(terms("robot battery"), terms("robot battery"))
+
+        assert exact > counted.agreement(terms("robot battery"), terms("robot battery topic"))
+        assert exact > counted.agreement(terms("robot battery"), terms("battery"))
+
+    def test_a_rare_word_in_common_says_more_than_a_frequent_one(self):
+        counted = lexicon()
+
+        assert counted.agreement(terms("robot battery"), terms("battery")) > counted.agreement(
+            terms("robot battery"), terms("robot")
+        )
+
+    @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
+    def test_it_is_a_share_and_the_same_both_ways(self, asked: list[int], heading: list[int]):
+        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, words={})
+
+        assert -1e-9 <= counted.agreement(asked, heading) <= 1 + 1e-9
+        assert counted.agreement(asked, heading) == pytest.approx(counted.agreement(heading, asked))
+
+
+class TestConfidence:
+    def test_one_where_a_passage_holds_all_of_it(self):
+        assert lexicon().confidence(terms("robot battery"), [terms(TEXTS[4])]) == pytest.approx(1)
+
+    def test_none_where_nothing_is_asked_or_nothing_is_held(self):
+        assert lexicon().confidence([], [terms(TEXTS[0])]) == 0
+        assert lexicon().confidence(terms("zeppelin"), [terms(TEXTS[0])]) == 0
+        assert lexicon([]).confidence(terms("robot"), []) == 0
+
+    def test_terms_that_no_passage_holds_together_count_for_less(self):
+        counted = lexicon()
+        asked = terms("quaternion battery")
+
+        apart = counted.confidence(asked, [terms(TEXTS[1]), terms(TEXTS[4])])
+
+        assert counted.confidence(terms("quaternion zeppelin"), [terms(TEXTS[1])]) < apart < 1
+
+    @given(st.lists(st.integers(0, 9)), st.lists(st.lists(st.integers(0, 9)), max_size=3))
+    def test_it_is_a_share(self, asked: list[int], held: list[list[int]]):
+        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, words={})
+
+        assert -1e-9 <= counted.confidence(asked, held) <= 1 + 1e-9
+
+
+def test_a_word_is_counted_once_a_passage_wherever_it_stands():
+    counted = lexicon(["robot robot", "Robots", "topic"])
+
+    assert counted.words["robot"] == 1
+    assert counted.words["page"] == 3
+    assert counted.frequencies[terms("robot")[0]] == 2
+    assert counted.passages == 3
