@@ -186,6 +186,8 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["serve", "--port", "0", "--data-dir", "a-file.md"], "--data-dir"),
         (["index", "pages", "--data-dir", "a-file.md"], "--data-dir"),
         (["serve", "--host", "256.0.0.1", "--port", "0"], "cannot listen on 256.0.0.1"),
+        (["serve", "pages", "--port", "0", "--model", "gpt-5"], "OPENAI_API_KEY"),
+        (["index", "pages", "--language", "klingon"], "klingon"),
     ],
 )
 def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str], told: str):
@@ -198,6 +200,17 @@ def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str]
 
     assert done.returncode == 1
     assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_thread_database_that_is_none_is_named(tmp_path: Path):
+    (tmp_path / ".chatkit-rag").mkdir()
+    (tmp_path / ".chatkit-rag" / "threads.db").write_text("Not a database, but a letter to somebody.\n" * 200)
+
+    done = run("serve", str(DOCS), "--port", "0", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "threads.db" in done.stderr
     assert "Traceback" not in done.stderr
 
 

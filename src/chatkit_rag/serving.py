@@ -1,5 +1,6 @@
 """`serve` once the pages are indexed: the app in uvicorn, in this process or in several."""
 
+import asyncio
 import contextlib
 import math
 import socket
@@ -9,6 +10,7 @@ import uvicorn
 
 from chatkit_rag.agent.models import ChosenModel
 from chatkit_rag.settings import Settings
+from chatkit_rag.stores.sql import SQLiteStore
 from chatkit_rag.telemetry import set_up_logging
 from chatkit_rag.wiring import build_model, create_site, session_secret
 
@@ -22,12 +24,14 @@ def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], ob
         say: told the lines for the operator, the address when it answers.
     """
     set_up_logging()
-    session_secret(settings)  # its error belongs before the first worker, not into each
+    # What cannot work is told here, once, and not by every worker in the middle of its start.
+    session_secret(settings)
+    asyncio.run(_check_store(settings))
     model = build_model(settings)
     port = listening.getsockname()[1]
     say(f"Model      {model.label}; {_cost(model)}")
     say("Embedder   none")
-    say(f"Threads    {settings.data_dir / 'threads.db'}")
+    say(f"Threads    {settings.threads_file}")
     ready = f"Ready on   http://{_shown(settings.host)}:{port}  (Ctrl-C stops)"
     patience = math.ceil(settings.drain_seconds)
     # The signal that stopped the server is raised again when all is closed: nothing is left to be told then.
@@ -64,6 +68,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+
+async def _check_store(settings: Settings) -> None:
+    store = SQLiteStore(settings.threads_file)
+    await store.open()
+    await store.close()
 
 
 def _cost(model: ChosenModel) -> str:

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         """Where the index is kept."""
         return self.data_dir / "index"
 
+    @property
+    def threads_file(self) -> Path:
+        """The database of threads."""
+        return self.data_dir / "threads.db"
+
     @classmethod
     def settings_customise_sources(
         cls,

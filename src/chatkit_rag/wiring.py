@@ -27,7 +27,7 @@ from chatkit_rag.stores.sql import SQLiteStore
 def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
     """The chat server over the data directory's threads and `index`."""
     return RagChatServer(
-        SQLiteStore(settings.data_dir / "threads.db"),
+        SQLiteStore(settings.threads_file),
         sources=[CourseSource(index)],
         model=build_model(settings),
     )

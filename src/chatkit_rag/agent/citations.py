@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_UNDECIDED = re.compile(r"(?: `+ | \n[ \t]* | [ \t]*\[[\d, ]{0,30} | [ \t]+ )\Z", re.VERBOSE)
+_UNDECIDED = re.compile(r"(?: `+ | (?:\n[ \t]*)+ | [ \t]*\[[\d, ]* | [ \t]+ )\Z", re.VERBOSE)
 """The end of a piece that the next one may turn into a token."""
 
 _FENCE = 3

@@ -16,7 +16,10 @@ def message_text(message: UserMessageItem) -> str:
 
 
 def conversation(items: Iterable[ThreadItem], *, budget: int = CHARACTERS) -> list[TResponseInputItem]:
-    """Messages for the model, oldest first, out of `items`, newest first: the newest that fit into the budget."""
+    """Messages for the model, oldest first, out of `items`, newest first: the newest that fit into the budget.
+
+    The newest is there in any case: it is what is asked.
+    """
     messages: list[TResponseInputItem] = []
     for item in items:
         message = _message(item)
@@ -24,7 +27,7 @@ def conversation(items: Iterable[ThreadItem], *, budget: int = CHARACTERS) -> li
             continue
         role, text = message
         budget -= len(text)
-        if budget < 0:
+        if budget < 0 and messages:
             break
         messages.append({"role": role, "content": text})
     return messages[::-1]

@@ -5,11 +5,11 @@ ids, and takes citations from the turn's passages only.
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, cast
 
 import orjson
-from agents import Agent, RunConfig, Runner, TResponseInputItem
+from agents import Agent, RunConfig, Runner, StreamEvent, TResponseInputItem
 from agents.exceptions import AgentsException
 from chatkit.types import (
     Annotation,
@@ -53,9 +53,11 @@ async def stream_answer(
     result = Runner.run_streamed(
         agent, list(conversation), context=turn, max_turns=max_turns, run_config=RunConfig(tracing_disabled=True)
     )
+    # An async generator, whatever the SDK's annotation says.
+    happenings = cast("AsyncGenerator[StreamEvent, None]", result.stream_events())
     message: AnswerMessage | None = None
     try:
-        async for event in result.stream_events():
+        async for event in happenings:
             if event.type != "raw_response_event":
                 continue
             data: Any = event.data
@@ -79,6 +81,8 @@ async def stream_answer(
     finally:
         # Without this the run goes on to its end, and is paid for, although nobody reads it any more.
         result.cancel(mode="immediate")
+        # Waits until it has stopped: what is left to the garbage collector closes its connection when that comes by.
+        await happenings.aclose()
 
 
 async def stream_text(text: str, turn: TurnContext) -> AsyncIterator[ThreadStreamEvent]:

@@ -32,7 +32,7 @@ def search_tool(source: Source) -> FunctionTool:
 
 def numbered(hits: Sequence[Hit], turn: TurnContext) -> str:
     """The passages as the model gets them: JSON, so that nothing in a passage can end it, each with its number."""
-    best = max((hit.score for hit in hits), default=1.0)
+    best = max((hit.score for hit in hits), default=1.0) or 1.0  # a source need not score at all
     passages = [
         {
             "number": turn.cite(hit.passage),

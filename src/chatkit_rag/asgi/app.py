@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -80,7 +80,7 @@ class ChatApp:
         self._starting = asyncio.Lock()
         self._started = False
         page = ChatPage(server)
-        health = Health(server)
+        health = Health(server, start=self.startup)
         search = SearchRoute(server, identification, body_bytes=options.body_bytes)
         routes = [
             Route("/", self._chatkit, methods=["POST"]),
@@ -96,6 +96,7 @@ class ChatApp:
                 sessions, identification, allow_anonymous=options.allow_anonymous, body_bytes=options.body_bytes
             )
             routes.append(Route("/session", session_route.answer, methods=["POST"]))
+        routes += _refusals_of_other_methods(routes)
         self._router = Router(routes, redirect_slashes=False, default=_no_such_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +104,6 @@ class ChatApp:
         if scope["type"] == "lifespan":
             await _run_lifespan(self, receive, send)
         elif scope["type"] == "http":
-            await self.startup()
             await _with_request_id(self._respond, _relative(scope), receive, send)
         else:
             # A websocket: closing it before it is accepted makes the server answer 403.
@@ -111,16 +111,19 @@ class ChatApp:
 
     async def handle(self, request: Request, principal: Principal) -> Response:
         """The answer to a ChatKit request on a route of the host's own, for a reader whom the host knows."""
-        await self.startup()
+        request_id = _request_id(request)
         try:
-            return await self._process(request, principal)
+            await self.startup()
+            answer = await self._process(request, principal, request_id)
         except Exception as exc:  # noqa: BLE001 - every failure becomes an answer here
-            return problem_of(exc)
+            answer = problem_of(exc)
+        answer.headers["X-Request-ID"] = request_id
+        return answer
 
     def routes(self, path: str) -> Sequence[BaseRoute]:
         """Routes for a Starlette or FastAPI host, which spare `POST path` the redirect to `path/`."""
         path = path.rstrip("/")
-        return [Route(path, _AtRoot(self), methods=["GET", "POST"]), Mount(path, app=self)]
+        return [Route(path, _AtRoot(self)), Mount(path, app=self)]
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncGenerator[None]:
@@ -157,6 +160,8 @@ class ChatApp:
             await send(message)
 
         try:
+            if not scope["path"].startswith("/health"):  # those tell whether it starts
+                await self.startup()
             await self._router(scope, receive, watch)
         except Exception as exc:
             if begun:
@@ -164,11 +169,12 @@ class ChatApp:
             await problem_of(exc)(scope, receive, send)
 
     async def _chatkit(self, request: Request) -> Response:
-        return await self._process(request, await self._identification.reader(request))
+        principal = await self._identification.reader(request)
+        return await self._process(request, principal, request.scope["state"]["request_id"])
 
-    async def _process(self, request: Request, principal: Principal) -> Response:
+    async def _process(self, request: Request, principal: Principal, request_id: str) -> Response:
         body = await read_json_body(request, limit=self._options.body_bytes)
-        context = RequestContext(principal=principal, request_id=request_id_of(request.scope))
+        context = RequestContext(principal=principal, request_id=request_id)
         result = await self.server.process(body, context)
         if isinstance(result, StreamingResult):
             return EventStream(result.json_events, self._owner, self._options.streaming)
@@ -185,23 +191,46 @@ class _AtRoot:
         await self._app({**scope, "path": "/", "root_path": ""}, receive, send)
 
 
-def request_id_of(scope: Scope) -> str:
-    """The id that the request goes by in logs and answers."""
-    return scope.get("state", {}).get("request_id", "")
+class _OtherMethods:
+    """What a route answers to methods that it does not know; Starlette's own answer is plain text."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = ", ".join(sorted(allowed))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = problem(405, "method_not_allowed", f"this address takes {self._allowed}")
+        refused.headers["Allow"] = self._allowed
+        await refused(scope, receive, send)
+
+
+def _refusals_of_other_methods(routes: Iterable[Route]) -> list[Route]:
+    allowed: dict[str, set[str]] = {}
+    for route in routes:
+        allowed.setdefault(route.path, set()).update(route.methods or ())
+    return [Route(path, _OtherMethods(methods)) for path, methods in allowed.items()]
 
 
 def _relative(scope: Scope) -> Scope:
     """The scope with the path below the mount, without a trailing slash; hosts differ in what they leave of it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    below = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
-    return {**scope, "path": below.rstrip("/") or "/", "root_path": ""}
+    # A proxy may have taken its own prefix off the path, while the host's root still begins with it.
+    roots = (root, root.removeprefix(scope.get("app_root_path", "")))
+    below = next((path.removeprefix(root) for root in roots if f"{path}/".startswith(f"{root}/")), path)
+    # What goes wrong here is answered here: a Starlette host leaves its own handlers in the scope.
+    inherited = {key: value for key, value in scope.items() if key != "starlette.exception_handlers"}
+    return {**inherited, "path": below.rstrip("/") or "/", "root_path": ""}
+
+
+def _request_id(connection: HTTPConnection) -> str:
+    """The id that the request goes by in logs and answers: the client's own where it is decent."""
+    offered = connection.headers.get("x-request-id", "")
+    return offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
 
 
 async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Gives the request an id, the client's own where it is decent, and sends it back."""
-    offered = HTTPConnection(scope).headers.get("x-request-id", "")
-    request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    """Gives the request an id, and sends it back."""
+    request_id = _request_id(HTTPConnection(scope))
     scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
 
     async def named(message: Message) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,8 +19,10 @@ _PATIENCE = 2.0
 class Health:
     """The three health routes."""
 
-    def __init__(self, server: RagChatServer) -> None:
+    def __init__(self, server: RagChatServer, *, start: Callable[[], Awaitable[None]]) -> None:
+        """`start` is the app's: where the host runs no lifespan, the first request may be one of these."""
         self._server = server
+        self._start = start
 
     async def live(self, _request: Request) -> Response:
         """The process answers."""
@@ -36,22 +38,25 @@ class Health:
         return json_response(await self._state())
 
     async def _state(self) -> dict[str, object]:
+        # Without a limit: a start that is given up half-way is one that never comes to its end.
+        started = await _works(self._start(), "app", within=None)
         store = await _works(self._server.store.ping(), "store") if isinstance(self._server.store, Lifecycle) else True
         searching = [await _works(source.ping(), "source") for source in self._server.sources]
-        status = "unhealthy" if not store else "healthy" if all(searching) else "degraded"
+        operational = started and store
+        status = "unhealthy" if not operational else "healthy" if all(searching) else "degraded"
         rag = "healthy" if all(searching) else "degraded" if any(searching) else "down"
         return {
             "status": status,
-            "chatkit_server": "operational" if store else "down",
+            "chatkit_server": "operational" if operational else "down",
             "rag_service": rag,
             "store": "operational" if store else "down",
             "checks": {"store": store, "sources": searching, "model": self._server.chosen_model.label},
         }
 
 
-async def _works(check: Awaitable[None], what: str) -> bool:
+async def _works(check: Awaitable[None], what: str, *, within: float | None = _PATIENCE) -> bool:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(within):
             await check
     except Exception as exc:  # noqa: BLE001 - whatever it is, the part does not work
         _log.warning("the %s does not answer: %s", what, exc)

@@ -1,6 +1,7 @@
 """Plain JSON routes beside the ChatKit protocol."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -37,7 +38,7 @@ class SearchRoute:
         if len(query) > QUERY_CHARACTERS:
             raise InvalidRequest("`q` is too long", details={"field": "q", "limit": QUERY_CHARACTERS})
         site = asked.get("site")
-        if site is not None and not isinstance(site, str):
+        if site is not None and (not isinstance(site, str) or "\0" in site):
             raise InvalidRequest("`site` must be a site's name", details={"field": "site"})
         context = RequestContext(principal=principal, site=site)
         found = await self._server.sources[0].search(query, context, limit=_limit(asked.get("limit")))
@@ -48,7 +49,7 @@ def _limit(asked: Any) -> int:
     """The number of hits: 5 unless asked, 1..100 whatever is asked."""
     if asked is None:
         return 5
-    try:
-        return max(1, min(int(asked), 100))
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise InvalidRequest("`limit` must be a whole number", details={"field": "limit"}) from exc
+    if isinstance(asked, int | str) and not isinstance(asked, bool):
+        with suppress(ValueError):
+            return max(1, min(int(asked), 100))
+    raise InvalidRequest("`limit` must be a whole number", details={"field": "limit"})

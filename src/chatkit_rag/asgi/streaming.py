@@ -12,6 +12,7 @@ producer is then cancelled in the ordinary way and has its time to store what it
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -156,15 +157,15 @@ class EventStream(Response):
 
 async def _produce(frames: AsyncGenerator[bytes, None], mailbox: Mailbox) -> None:
     try:
-        async for frame in frames:
-            await mailbox.put(frame)
+        # Closed also when the cancellation came while this task waited for room: the turn is then suspended at a
+        # `yield`, and only closing it makes it store what it has.
+        async with aclosing(frames):
+            async for frame in frames:
+                await mailbox.put(frame)
     except Exception as exc:  # noqa: BLE001 - the header is sent: what is left is to say so, and to end well
         _log.exception("a stream failed: %s", type(exc).__name__)
         await mailbox.put(_FAILED)
     finally:
-        # Reached also when the cancellation came while this task waited for room: the turn is then suspended at a
-        # `yield`, and only closing it makes it store what it has.
-        await frames.aclose()
         mailbox.end()
 
 

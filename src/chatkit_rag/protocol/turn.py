@@ -83,6 +83,8 @@ class Turn:
                 if unfinished := self._unfinished.get(event.item_id):
                     apply_update(unfinished, event.update)
             case ThreadItemDoneEvent():
+                # Whole from now on: a turn that is cut short during the write keeps this, not what led to it.
+                self._unfinished[event.item.id] = event.item
                 await run_to_end(store.add_thread_item(thread_id, event.item, self._context))
                 self._unfinished.pop(event.item.id, None)
             case ThreadItemReplacedEvent():
@@ -129,9 +131,13 @@ async def _as_generator(events: AsyncIterator[ThreadStreamEvent]) -> AsyncGenera
     try:
         async for event in events:
             yield event
-    finally:
+    except GeneratorExit:
         if isinstance(events, AsyncGenerator):
-            await events.aclose()
+            try:
+                await events.aclose()
+            except Exception as exc:  # noqa: BLE001 - what a hook raises on its way out must not keep the turn from ending
+                _log.exception("a hook failed while it was stopped: %s", type(exc).__name__)
+        raise
 
 
 def _error_event(exc: Exception) -> ErrorEvent:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import orjson
 import uvicorn
@@ -17,6 +17,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a tool instead of answering."""
+
+    name: str
+    arguments: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -28,6 +36,10 @@ class FakeModelServer:
 
     answer: str = "Yes [1]."
     """What the model says."""
+    script: list[str | ToolCall] = field(default_factory=list[str | ToolCall])
+    """What it says to the next requests instead, one each, and then no more."""
+    ending: Literal["completed", "incomplete", "failed"] = "completed"
+    """How a response ends: `incomplete` is what the interface says when the model ran out of tokens."""
     piece: int = 4
     """Characters in one delta."""
     pause: float = 0.0
@@ -77,34 +89,36 @@ class FakeModelServer:
         if self.status != 200:
             error = {"error": {"message": "refused by the test", "type": "test", "code": "test"}}
             return Response(orjson.dumps(error), self.status, media_type="application/json")
-        return StreamingResponse(self._events(), media_type="text/event-stream")
-
-    async def _events(self) -> AsyncIterator[bytes]:
         number = len(self.requests)
+        said = self.script.pop(0) if self.script else self.answer
+        events = self._says(number, said) if isinstance(said, str) else _calls(number, said)
+        return StreamingResponse(events, media_type="text/event-stream")
+
+    async def _says(self, number: int, answer: str) -> AsyncIterator[bytes]:
         message_id = f"msg_{number}"
         place: dict[str, Any] = {"item_id": message_id, "output_index": 0, "content_index": 0}
         message: dict[str, Any] = {"id": message_id, "type": "message", "role": "assistant", "content": []}
-        finished = message | {"status": "completed", "content": [_part(self.answer)]}
+        finished = message | {"status": "completed", "content": [_part(answer)]}
         frames = _Frames()
         yield frames.event("response.created", response=_response(number, "in_progress", []))
         added = message | {"status": "in_progress"}
         yield frames.event("response.output_item.added", output_index=0, item=added)
         yield frames.event("response.content_part.added", part=_part(""), **place)
         try:
-            for start in range(0, len(self.answer), self.piece):
+            for start in range(0, len(answer), self.piece):
                 if self.break_after is not None and start // self.piece >= self.break_after:
                     raise ConnectionAbortedError("cut by the test")
                 await asyncio.sleep(self.pause)
-                delta = self.answer[start : start + self.piece]
+                delta = answer[start : start + self.piece]
                 self.sent += 1
                 yield frames.event("response.output_text.delta", delta=delta, logprobs=[], **place)
         except asyncio.CancelledError:
             self.disconnects += 1
             raise
-        yield frames.event("response.output_text.done", text=self.answer, logprobs=[], **place)
-        yield frames.event("response.content_part.done", part=_part(self.answer), **place)
+        yield frames.event("response.output_text.done", text=answer, logprobs=[], **place)
+        yield frames.event("response.content_part.done", part=_part(answer), **place)
         yield frames.event("response.output_item.done", output_index=0, item=finished)
-        yield frames.event("response.completed", response=_response(number, "completed", [finished]))
+        yield frames.event(f"response.{self.ending}", response=_response(number, self.ending, [finished]))
 
 
 class _Frames:
@@ -117,6 +131,22 @@ class _Frames:
         data = orjson.dumps({"type": type_, "sequence_number": self._number, **fields})
         self._number += 1
         return b"event: " + type_.encode() + b"\ndata: " + data + b"\n\n"
+
+
+async def _calls(number: int, call: ToolCall) -> AsyncIterator[bytes]:
+    ids = {"id": f"fc_{number}", "call_id": f"call_{number}"}
+    item: dict[str, Any] = {"type": "function_call", **ids, "name": call.name}
+    arguments = orjson.dumps(call.arguments).decode()
+    finished = item | {"status": "completed", "arguments": arguments}
+    frames = _Frames()
+    yield frames.event("response.created", response=_response(number, "in_progress", []))
+    added = item | {"status": "in_progress", "arguments": ""}
+    yield frames.event("response.output_item.added", output_index=0, item=added)
+    yield frames.event(
+        "response.function_call_arguments.done", item_id=item["id"], output_index=0, name=call.name, arguments=arguments
+    )
+    yield frames.event("response.output_item.done", output_index=0, item=finished)
+    yield frames.event("response.completed", response=_response(number, "completed", [finished]))
 
 
 def _part(text: str) -> dict[str, Any]:

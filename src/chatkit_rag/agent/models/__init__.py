@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from agents import Model, OpenAIChatCompletionsModel, OpenAIResponsesModel
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAIError
 
 from chatkit_rag.agent.models.extractive import ExtractiveModel
+from chatkit_rag.errors import ConfigurationError
 
 DEFAULT_OPENAI_MODEL = "gpt-5-mini"
 _CHAT_COMPLETIONS = "chat:"
@@ -29,6 +30,9 @@ def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str
     `"auto"` is OpenAI's default where there is a key, else the extractive one; `"extractive"` needs neither key nor
     network; `"chat:NAME"` is any Chat Completions server at `base_url`, the key optional; any other name is a model
     of OpenAI's Responses interface, at `base_url` where given. A ready `agents.Model` is taken as it is.
+
+    Raises:
+        ConfigurationError: the model needs a key, and there is none.
     """
     if isinstance(name, Model):
         return ChosenModel(model=name, label=type(name).__name__, costs_money=not isinstance(name, ExtractiveModel))
@@ -42,6 +46,12 @@ def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str
         name = name.removeprefix(_CHAT_COMPLETIONS)
         model: Model = OpenAIChatCompletionsModel(name, client)
         return ChosenModel(model=model, label=f"{name} (Chat Completions)", costs_money=True, client=client)
-    client = AsyncOpenAI(api_key=api_key, base_url=base_url)
+    try:
+        # Without a key of ours the client looks for its own, as it does in everybody's programs.
+        client = AsyncOpenAI(api_key=api_key, base_url=base_url)
+    except OpenAIError as exc:
+        raise ConfigurationError(
+            f"the model {name} needs an API key: set OPENAI_API_KEY, or choose `extractive`, which needs none"
+        ) from exc
     model = OpenAIResponsesModel(name, client)
     return ChosenModel(model=model, label=f"{name} (Responses)", costs_money=True, client=client)

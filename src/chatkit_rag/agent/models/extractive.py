@@ -141,7 +141,8 @@ def _beginning(text: str) -> str:
         if block.startswith("```"):
             kept.append(block)
             break
-        if kept and words + len(block.split()) > _MAIN_WORDS:
+        introduces = bool(kept) and kept[-1].rstrip().endswith(":")
+        if kept and words + len(block.split()) > _MAIN_WORDS and not introduces:
             break
         kept.append(block)
         words += len(block.split())
@@ -174,7 +175,8 @@ def _cited(text: str, number: int) -> str:
 def _best_sentence(text: str, asked: set[str]) -> str:
     prose = [block for block in _blocks(text) if not block.startswith(("```", "|", "$$", "- ", "1. ", ">"))]
     sentences = [sentence.strip() for block in prose for sentence in _SENTENCE.split(" ".join(block.split()))]
-    return max(sentences, key=lambda sentence: _overlap(sentence, asked), default="")
+    best = max(sentences, key=lambda sentence: _overlap(sentence, asked), default="")
+    return best if _overlap(best, asked) and not best.endswith(":") else ""
 
 
 def _overlap(sentence: str, asked: set[str]) -> int:
