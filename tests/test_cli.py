@@ -57,6 +57,17 @@ def test_index_reports_what_it_did_and_does_nothing_the_second_time(tmp_path: Pa
     assert second["generation"] == first["generation"] == "gen-1"
 
 
+def test_another_language_or_address_indexes_the_same_pages_again(tmp_path: Path):
+    run("index", str(DOCS), cwd=tmp_path)
+
+    german = json.loads(run("index", str(DOCS), "--language", "german", cwd=tmp_path).stdout)
+    moved = json.loads(run("index", str(DOCS), "--language", "german", "--url", "https://x.org", cwd=tmp_path).stdout)
+
+    assert german["changed"] == german["pages"]
+    assert moved["changed"] == moved["pages"]
+    assert moved["generation"] == "gen-3"
+
+
 def test_index_takes_over_changed_new_and_removed_pages(tmp_path: Path):
     docs = tmp_path / "docs"
     docs.mkdir()

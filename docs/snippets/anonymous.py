@@ -3,8 +3,7 @@ from pathlib import Path
 from chat import server
 from fastapi import FastAPI
 
-from chatkit_rag import ChatApp
-from chatkit_rag.asgi.app import AppOptions
+from chatkit_rag import AppOptions, ChatApp
 from chatkit_rag.auth import SessionTokens, nobody
 
 tokens = SessionTokens(Path("session-secret").read_text("utf-8").strip())

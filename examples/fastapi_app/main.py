@@ -5,11 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 
-from chatkit_rag import ChatApp, CourseSource, EdgeIndex, RagChatServer, SQLiteStore, ingest
-from chatkit_rag.asgi.app import AppOptions
-from chatkit_rag.asgi.pages import ChatPage
+from chatkit_rag import AppOptions, ChatApp, CourseSource, EdgeIndex, RagChatServer, SQLiteStore, ingest
 from chatkit_rag.auth import SessionTokens, nobody
 
 PAGES = Path(__file__).parents[1] / "course" / "docs"
@@ -30,9 +28,3 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.router.routes.extend(chat.routes("/api/chatkit"))
-
-
-@app.get("/")
-async def page() -> Response:
-    """The chat, as a page that gets itself a token."""
-    return ChatPage(server).render("/api/chatkit/", session=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chatkit_rag.agent.context import TurnContext
     from chatkit_rag.agent.models.extractive import ExtractiveModel
     from chatkit_rag.agent.tools import search_tool
-    from chatkit_rag.asgi.app import ChatApp
+    from chatkit_rag.asgi.app import AppOptions, ChatApp
     from chatkit_rag.context import PageContext, Principal, RequestContext
     from chatkit_rag.documents import Citation, Document, Passage
     from chatkit_rag.errors import ChatKitRagError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chatkit_rag.wiring import create_app
 
 _HOMES = {
+    "AppOptions": "asgi.app",
     "ChatApp": "asgi.app",
     "ChatKitRagError": "errors",
     "Citation": "documents",
@@ -54,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AppOptions",
     "ChatApp",
     "ChatKitRagError",
     "Citation",

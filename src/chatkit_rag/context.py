@@ -17,7 +17,7 @@ class Principal:
     tenant: str = field(default="", kw_only=True)
     roles: tuple[str, ...] = field(default=(), kw_only=True)
     sites: tuple[str, ...] | None = field(default=None, kw_only=True)
-    """The sites that they may ask about; None for all."""
+    """The sites that they may ask about, and search; None for all."""
     claims: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
 
     def __post_init__(self) -> None:

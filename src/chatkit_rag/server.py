@@ -28,7 +28,7 @@ from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol import operations
 from chatkit_rag.protocol.events import to_json, to_sse
-from chatkit_rag.protocol.requests import RequestLimits, page_of, read_request
+from chatkit_rag.protocol.requests import RequestLimits, page_of, read_request, site_of
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.stores.base import Lifecycle, Store
@@ -112,7 +112,12 @@ class RagChatServer(ChatKitServer[RequestContext]):
             StoreUnavailable: the store does not answer.
         """
         parsed = read_request(bytes(request) if isinstance(request, bytearray) else request, self.limits)
-        context = replace(context, page=page_of(parsed.metadata, self.limits), metadata=parsed.metadata)
+        context = replace(
+            context,
+            page=page_of(parsed.metadata, self.limits),
+            site=site_of(parsed.metadata.get("site"), context.principal),
+            metadata=parsed.metadata,
+        )
         match parsed:
             case ThreadsCreateReq():
                 return _streaming(await operations.create_thread(self, parsed, context))

@@ -66,7 +66,7 @@ def create_site(settings: Settings | None = None) -> Starlette:
     server = build_server(settings, index)
     chat = _app(settings, server, nobody, local=local)
     prefix = "/" + settings.prefix.strip("/")
-    pages = CoursePages(index, ChatPage(server), endpoint=f"{prefix}/", session=not local)
+    pages = CoursePages(index, ChatPage(server, session=not local), endpoint=f"{prefix}/")
     return Starlette(
         routes=[*chat.routes(prefix), *chat.routes("/chatkit"), Route("/{path:path}", pages.show, methods=["GET"])],
         middleware=[Middleware(LoopbackOnly)] if local else [],

@@ -92,12 +92,12 @@ async def test_citations_lead_to_the_sites_address(load: Load, tmp_path: Path):
 
 
 async def test_anonymous_readers_get_a_token_a_new_one_for_it_and_a_page(load: Load):
-    async with started(load("page"), user=None) as client:
+    async with started(load("anonymous"), user=None) as client:
         session = (await client.post(f"{CHAT}/session", json={})).json()
         renewed = (await client.post(f"{CHAT}/session", json={"existing": session["client_secret"]})).json()
         authorization = {"Authorization": f"Bearer {renewed['client_secret']}"}
         answer = await client.post(CHAT, json=QUESTION, headers=authorization)
-        page = await client.get("/ask")
+        page = await client.get(f"{CHAT}/page")
 
     assert cited(answer)
     assert '"session":true' in page.text

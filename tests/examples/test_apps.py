@@ -140,8 +140,8 @@ async def test_the_chat_has_a_page(stranger: httpx.AsyncClient) -> None:
     assert "<!doctype html>" in answer.text
 
 
-async def test_the_hosts_first_page_leads_to_the_chat(stranger: httpx.AsyncClient) -> None:
-    answer = await stranger.get("/", follow_redirects=True)
+async def test_a_stranger_finds_the_way_to_the_chat(stranger: httpx.AsyncClient, host: str) -> None:
+    answer = await stranger.get(FIRST_PAGE[host], follow_redirects=True)
 
     assert answer.status_code == 200
     assert "What would you like to know?" in answer.text
@@ -155,6 +155,9 @@ async def test_nothing_is_left_when_the_lifespan_ends(app: ASGIApp, host: str, t
 
     assert len(copies_while_running) == 1
     assert private_copies(tmp_path) == []
+
+
+FIRST_PAGE = {"fastapi_app": f"{CHAT}/page", "litestar_app": "/"}
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:

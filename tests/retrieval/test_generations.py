@@ -115,7 +115,7 @@ class TestCurrent:
         assert publish(tmp_path, "two") == "gen-2"
 
     @pytest.mark.parametrize(
-        ("keep", "left"), [(1, {"gen-5"}), (2, {"gen-4", "gen-5"}), (3, {"gen-3", "gen-4", "gen-5"}), (0, {"gen-5"})]
+        ("keep", "left"), [(1, {"gen-5"}), (2, {"gen-4", "gen-5"}), (3, {"gen-3", "gen-4", "gen-5"})]
     )
     def test_the_last_few_are_kept(self, tmp_path: Path, keep: int, left: set[str]):
         for number in range(5):

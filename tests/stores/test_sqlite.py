@@ -369,6 +369,19 @@ class TestOtherProcesses:
             for name in ("mine", "other"):
                 assert [id_ for id_ in ids if id_.startswith(name)] == [f"{name}{number}" for number in range(60)]
 
+    async def test_it_waits_for_another_that_is_making_the_file(self, tmp_path: Path, ada: RequestContext):
+        path = tmp_path / "threads.db"
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            done = threading.Timer(0.2, other.execute, ["COMMIT"])
+            done.start()
+
+            async with opened(path) as store:
+                await store.save_thread(thread(), ada)
+            done.join()
+
+        assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+
     def test_several_make_the_file_at_the_same_moment(self, tmp_path: Path):
         paths = [tmp_path / f"{number}" / "threads.db" for number in range(15)]
         openers = [started(OPENER, *paths) for _ in range(3)]

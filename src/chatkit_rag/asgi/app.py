@@ -32,6 +32,7 @@ from chatkit_rag.asgi.tasks import TaskOwner
 from chatkit_rag.auth import Authenticate, SessionTokens
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.server import RagChatServer
+from chatkit_rag.telemetry import REQUEST_ID
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +48,11 @@ class AppOptions:
     local_reader: bool = False
     """Whether a request without credentials is the reader `local`: for an app that only its own machine can reach."""
     body_bytes: int = BODY_BYTES
+    """The largest request body."""
     drain_seconds: float = 20.0
     """How long answers that are under way may take to end when the app stops."""
     streaming: StreamOptions = field(default_factory=StreamOptions)
+    """How streams are kept up, and given up."""
 
 
 class ChatApp:
@@ -79,7 +82,7 @@ class ChatApp:
         self._owner = TaskOwner()
         self._starting = asyncio.Lock()
         self._started = False
-        page = ChatPage(server)
+        page = ChatPage(server, session=sessions is not None and options.allow_anonymous and not options.local_reader)
         health = Health(server, start=self.startup)
         search = SearchRoute(server, identification, body_bytes=options.body_bytes)
         routes = [
@@ -238,7 +241,11 @@ async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: S
             message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
         await send(message)
 
-    await app(scope, receive, named)
+    token = REQUEST_ID.set(request_id)
+    try:
+        await app(scope, receive, named)
+    finally:
+        REQUEST_ID.reset(token)
 
 
 async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,9 @@ _PROMPTS = 3
 class ChatPage:
     """The chat as a full page."""
 
-    def __init__(self, server: RagChatServer) -> None:
+    def __init__(self, server: RagChatServer, *, session: bool = False) -> None:
+        """`session` is whether the page has to get a token before it may ask."""
+        self._session = session
         self._notice = (
             ""
             if server.chosen_model.costs_money
@@ -51,7 +53,6 @@ class ChatPage:
         self,
         endpoint: str,
         *,
-        session: bool = False,
         home: Document | None = None,
         prompts: Sequence[str] = (),
     ) -> Response:
@@ -59,14 +60,13 @@ class ChatPage:
 
         Args:
             endpoint: where the chat's routes are, with a trailing slash.
-            session: whether the page has to get a token before it may ask.
             home: a page of the course that is shown along with the chat, and names it.
             prompts: questions that the page offers.
         """
         title = home.title if home else _TITLE
         config = {
             "endpoint": endpoint,
-            "session": session,
+            "session": self._session,
             "prompts": prompts,
             "title": title,
             "notice": self._notice,
@@ -82,11 +82,10 @@ class ChatPage:
 class CoursePages:
     """The indexed pages at their own paths, and the chat at `/`."""
 
-    def __init__(self, index: PassageIndex, chat: ChatPage, *, endpoint: str, session: bool) -> None:
+    def __init__(self, index: PassageIndex, chat: ChatPage, *, endpoint: str) -> None:
         self._index = index
         self._chat = chat
         self._endpoint = endpoint
-        self._session = session
 
     async def show(self, request: Request) -> Response:
         """The page at the request's path."""
@@ -94,7 +93,7 @@ class CoursePages:
         document = await self._index.page(path)
         if path == "/":
             prompts = questions_among_headings([record.document for record in await self._index.records()])
-            return self._chat.render(self._endpoint, session=self._session, home=document, prompts=prompts)
+            return self._chat.render(self._endpoint, home=document, prompts=prompts)
         if document is None:
             return problem(404, "not_found", "the course has no page at this address")
         return _page(

@@ -12,7 +12,7 @@ from chatkit_rag.asgi.limits import read_json_body
 from chatkit_rag.asgi.problems import json_response
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import InvalidRequest
-from chatkit_rag.protocol.requests import read_object
+from chatkit_rag.protocol.requests import read_object, site_of
 from chatkit_rag.server import RagChatServer
 
 QUERY_CHARACTERS = 1_000
@@ -37,10 +37,7 @@ class SearchRoute:
             raise InvalidRequest("`q` must say what to search for", details={"field": "q"})
         if len(query) > QUERY_CHARACTERS:
             raise InvalidRequest("`q` is too long", details={"field": "q", "limit": QUERY_CHARACTERS})
-        site = asked.get("site")
-        if site is not None and (not isinstance(site, str) or "\0" in site):
-            raise InvalidRequest("`site` must be a site's name", details={"field": "site"})
-        context = RequestContext(principal=principal, site=site)
+        context = RequestContext(principal=principal, site=site_of(asked.get("site"), principal))
         found = await self._server.sources[0].search(query, context, limit=_limit(asked.get("limit")))
         return json_response(found.to_json(query))
 

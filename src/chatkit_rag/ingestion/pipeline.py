@@ -78,7 +78,7 @@ async def ingest(
 
     known = await index.records()
     before = {record.document.path: record for record in known if record.site == site}
-    now = {page.path: PageRecord.of(page, site=site, base_url=url) for page in documents}
+    now = {page.path: PageRecord.of(page, site=site, base_url=url, signature=index.signature) for page in documents}
     added = now.keys() - before.keys()
     removed = before.keys() - now.keys()
     changed = {path for path in now.keys() & before.keys() if now[path].digest != before[path].digest}

@@ -17,8 +17,8 @@ from chatkit.types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from chatkit_rag.context import PageContext
-from chatkit_rag.errors import InvalidRequest, NotJson, UnknownOperation
+from chatkit_rag.context import PageContext, Principal
+from chatkit_rag.errors import Forbidden, InvalidRequest, NotJson, UnknownOperation
 
 # Built once: building it takes a thousand times as long as using it.
 _PARSER: TypeAdapter[ChatKitReq] = TypeAdapter(ChatKitReq)
@@ -101,6 +101,24 @@ def page_of(metadata: Mapping[str, Any], limits: RequestLimits) -> PageContext |
     sent: Any = fields.get("headings")
     headings = cast("list[Any]", sent)[: limits.page_headings] if isinstance(sent, list) else []
     return PageContext(**texts, headings=tuple(_text(heading, limits) for heading in headings))
+
+
+def site_of(asked: Any, principal: Principal) -> str | None:
+    """The site that a request is about; None for whichever there are.
+
+    Raises:
+        InvalidRequest: it names none, and the reader may use several but not all; or it is no name.
+        Forbidden: it names one that the reader may not use.
+    """
+    if asked is None:
+        if principal.sites is None or len(principal.sites) == 1:
+            return principal.sites[0] if principal.sites else None
+        raise InvalidRequest("say which site you ask about", details={"field": "site", "sites": principal.sites})
+    if not isinstance(asked, str) or "\0" in asked:
+        raise InvalidRequest("`site` must be a site's name", details={"field": "site"})
+    if principal.sites is not None and asked not in principal.sites:
+        raise Forbidden("this site is not open to you", details={"site": asked})
+    return asked
 
 
 def _text(value: Any, limits: RequestLimits) -> str:

@@ -17,7 +17,7 @@ import orjson
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Document, Hit, Passage
-from chatkit_rag.errors import IndexUnreadable
+from chatkit_rag.errors import ConfigurationError, IndexUnreadable
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length, question_vector
 from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.generations import Generations, PrivateCopy, Published, damaged
@@ -46,11 +46,20 @@ class EdgeIndex:
     def __init__(self, directory: str | Path, *, language: str = "english", keep: int = 2) -> None:
         """`language` is the course's, as Snowball spells it; `keep` is how many generations stay on disk."""
         self._generations = Generations(Path(directory), keep=keep)
+        try:
+            Analyser(language=language)
+        except ValueError as exc:
+            raise ConfigurationError(f"no stemmer for the language {language!r}: {exc}") from exc
         self._language = language
         self._worker: ThreadPoolExecutor | None = None
         self._opened: _OpenGeneration | None = None
         # Not asyncio's, which serves the one event loop that it was first waited for in.
         self._opening = anyio.Lock(fast_acquire=True)
+
+    @property
+    def signature(self) -> str:
+        """See `PassageIndex.signature`."""
+        return self._language
 
     async def __aenter__(self) -> Self:
         await self.open()

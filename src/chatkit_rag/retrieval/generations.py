@@ -58,7 +58,7 @@ class Generations:
             with (self._directory / _CURRENT).open(encoding="utf-8") as pointer:
                 name = pointer.read().strip()
                 at = os.fstat(pointer.fileno()).st_mtime_ns
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as exc:
             raise damaged(self._directory) from exc
@@ -106,7 +106,7 @@ class Generations:
             file.flush()
             os.fsync(file.fileno())
         pointer.replace(self._directory / _CURRENT)
-        for number in sorted(existing, reverse=True)[max(0, self._keep - 1) :]:
+        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
             shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
 
     def _sweep(self) -> None:

@@ -25,6 +25,11 @@ class PassageIndex(Protocol):
     builds one leaves the current one as it was.
     """
 
+    @property
+    def signature(self) -> str:
+        """What decides how passages are indexed: where it differs, the same pages have to be indexed again."""
+        ...
+
     async def open(self) -> None:
         """Makes the index ready to be searched; a second call does nothing.
 

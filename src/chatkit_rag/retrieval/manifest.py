@@ -24,10 +24,10 @@ class PageRecord:
     document: Document
 
     @classmethod
-    def of(cls, document: Document, *, site: str, base_url: str) -> "PageRecord":
-        """The record of a page that was just read."""
-        signature = orjson.dumps([PASSAGES_FORMAT, site, base_url, document], option=orjson.OPT_SORT_KEYS)
-        return cls(site=site, base_url=base_url, digest=hashlib.sha256(signature).hexdigest(), document=document)
+    def of(cls, document: Document, *, site: str, base_url: str, signature: str = "") -> "PageRecord":
+        """The record of a page that was just read, for an index of this `signature`."""
+        content = orjson.dumps([PASSAGES_FORMAT, signature, site, base_url, document], option=orjson.OPT_SORT_KEYS)
+        return cls(site=site, base_url=base_url, digest=hashlib.sha256(content).hexdigest(), document=document)
 
 
 def dump_records(records: Iterable[PageRecord]) -> bytes:

@@ -1,5 +1,6 @@
 """`SQLiteStore`: threads in one file. SQLAlchemy is imported here and nowhere else."""
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.event import listen
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -105,8 +106,7 @@ class SQLiteStore(BaseStore):
             listen(engine.sync_engine, "connect", _prepare_connection)
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                async with engine.begin() as connection:
-                    await connection.run_sync(_make_tables)
+                await _make_file(engine)
             except (OSError, SQLAlchemyError) as exc:
                 await engine.dispose()
                 raise StoreUnavailable(
@@ -245,6 +245,21 @@ class SQLiteStore(BaseStore):
 async def _fetch(connection: AsyncConnection, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
     result = await connection.execute(statement)
     return result.all() if result.returns_rows else []
+
+
+async def _make_file(engine: AsyncEngine) -> None:
+    """The file with its tables, also where another process makes it at this moment."""
+    deadline = anyio.current_time() + _BUSY_SECONDS
+    while True:
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(_make_tables)
+        except OperationalError as exc:
+            # SQLite waits for every lock but the one that it needs to turn WAL mode on.
+            busy = getattr(exc.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            if not busy or anyio.current_time() >= deadline:
+                raise
+        await anyio.sleep(0.02)
 
 
 def _make_tables(connection: sa.Connection) -> None:
