@@ -163,9 +163,10 @@ def _blocks(text: str) -> list[str]:
 
 
 def _cited(text: str, number: int) -> str:
-    """The text with its marker behind the last paragraph that is prose: a marker in code would be code."""
+    """The text with its marker behind the last paragraph that is a sentence: in code, a marker would be code."""
     blocks = _blocks(text)
     prose = [position for position, block in enumerate(blocks) if not block.startswith(("```", "|", "$$"))]
+    prose = [position for position in prose if blocks[position].rstrip().endswith((".", "!", "?", ":"))] or prose
     if not prose:
         return f"{text}\n\n[{number}]"
     blocks[prose[-1]] += f" [{number}]"
