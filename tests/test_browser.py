@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from chatkit_rag.testing import FakeModelServer
 from processes import Serving, serving
 
 DOCS = Path(__file__).parent.parent / "examples" / "course" / "docs"
@@ -69,22 +70,28 @@ def test_three_questions_are_answered_and_every_citation_opens_at_its_heading(br
     page.close()
 
 
-def test_an_answer_grows_while_it_is_written(browser: Browser, running: Serving):
+def test_an_answer_of_a_language_model_grows_while_it_is_written(browser: Browser, tmp_path: Path):
     page = browser.new_page()
-    page.goto(running.address)
-    page.evaluate(
-        """() => {
-            window.lengths = new Set();
-            new MutationObserver(() => {
-                const answer = document.querySelector('article[data-role="assistant"]');
-                if (answer) window.lengths.add(answer.textContent.length);
-            }).observe(document.body, {subtree: true, childList: true, characterData: true});
-        }"""
-    )
+    with FakeModelServer(answer="A robot that senses, decides and acts [1]. " * 5, pause=0.02) as model:
+        env = {"OPENAI_API_KEY": "a key for a loopback server", "OPENAI_BASE_URL": model.base_url}
+        with serving(str(DOCS), cwd=tmp_path, env=env) as running:
+            page.goto(running.address)
+            page.evaluate(
+                """() => {
+                    window.lengths = new Set();
+                    new MutationObserver(() => {
+                        const answer = document.querySelector('article[data-role="assistant"]');
+                        if (answer) window.lengths.add(answer.textContent.length);
+                    }).observe(document.body, {subtree: true, childList: true, characterData: true});
+                }"""
+            )
 
-    ask(page, "What is Physical AI?")
+            ask(page, "What is Physical AI?")
 
-    assert page.evaluate("window.lengths.size") > 2
+            assert page.evaluate("window.lengths.size") > 5
+            sources = page.locator('article[data-role="assistant"] ol.sources a')
+            expect(sources).to_have_count(1)
+            expect(sources).to_contain_text("What is Physical AI?")
     page.close()
 
 

@@ -19,7 +19,8 @@
         ├── Forbidden                 a valid credential that does not reach so far
         ├── AuthUnavailable           the identity could not be checked now
         ├── NotFound                  not there, or not yours: the two look the same
-        └── Conflict                  it does not fit the present state
+        ├── Conflict                  it does not fit the present state
+        └── Unsupported               this server was not set up for it
 
 An error says what happened, to what, and what to do next. `RequestError` messages are shown to clients; the
 others are for the operator, and a client gets a neutral sentence in their place. HTTP status codes live in
@@ -136,3 +137,9 @@ class Conflict(RequestError):
     """The request does not fit the present state."""
 
     code = "conflict"
+
+
+class Unsupported(RequestError):
+    """This server was not set up for what is asked."""
+
+    code = "unsupported"

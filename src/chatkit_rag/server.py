@@ -1,23 +1,14 @@
 """`RagChatServer`: a ChatKit server that answers from a course's own pages."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any, cast
 
 from agents import Agent, Model, Tool
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import (
-    ItemsListReq,
-    ThreadItem,
-    ThreadMetadata,
-    ThreadsAddUserMessageReq,
-    ThreadsCreateReq,
-    ThreadsGetByIdReq,
-    ThreadsListReq,
-    ThreadsRetryAfterItemReq,
-    ThreadStreamEvent,
-    UserMessageItem,
-)
+from chatkit.store import AttachmentStore
+from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import conversation, message_text
@@ -31,9 +22,29 @@ from chatkit_rag.protocol.events import to_json, to_sse
 from chatkit_rag.protocol.requests import RequestLimits, page_of, read_request, site_of
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
-from chatkit_rag.stores.base import Lifecycle, Store
+from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
 
 _HISTORY_ITEMS = 20
+_FEEDBACK_CHARACTERS = 2_000
+
+_OPERATIONS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "threads.create": operations.create_thread,
+    "threads.add_user_message": operations.add_user_message,
+    "threads.add_client_tool_output": operations.add_client_tool_output,
+    "threads.add_structured_input": operations.add_structured_input,
+    "threads.retry_after_item": operations.retry_after_item,
+    "threads.custom_action": operations.custom_action,
+    "threads.sync_custom_action": operations.sync_custom_action,
+    "threads.get_by_id": operations.get_thread,
+    "threads.list": operations.list_threads,
+    "threads.update": operations.update_thread,
+    "threads.delete": operations.delete_thread,
+    "items.list": operations.list_items,
+    "items.feedback": operations.give_feedback,
+    "attachments.create": operations.create_attachment,
+    "attachments.delete": operations.delete_attachment,
+    "input.transcribe": operations.transcribe,
+}
 
 
 class RagChatServer(ChatKitServer[RequestContext]):
@@ -52,6 +63,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         instructions: str = INSTRUCTIONS,
         tools: Sequence[Tool] = (),
         agent: Agent[TurnContext] | None = None,
+        attachment_store: AttachmentStore[RequestContext] | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         """A server over `store` and `sources`.
@@ -63,10 +75,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
             instructions: what the model is told; replaces the default text.
             tools: what the model may call besides searching.
             agent: an agent of the site's own instead of one made of model, instructions and tools.
+            attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.
         """
         # The SDK wants its own base class; any object with its methods serves.
-        super().__init__(store)  # type: ignore[arg-type]
+        super().__init__(store, attachment_store)  # type: ignore[arg-type]
         if not sources:
             raise ValueError("a RagChatServer needs at least one source to answer from")
         self.sources = tuple(sources)
@@ -118,21 +131,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
             site=site_of(parsed.metadata.get("site"), context.principal),
             metadata=parsed.metadata,
         )
-        match parsed:
-            case ThreadsCreateReq():
-                return _streaming(await operations.create_thread(self, parsed, context))
-            case ThreadsAddUserMessageReq():
-                return _streaming(await operations.add_user_message(self, parsed, context))
-            case ThreadsRetryAfterItemReq():
-                return _streaming(await operations.retry_after_item(self, parsed, context))
-            case ThreadsGetByIdReq():
-                return NonStreamingResult(to_json(await operations.get_thread(self, parsed, context)))
-            case ThreadsListReq():
-                return NonStreamingResult(to_json(await operations.list_threads(self, parsed, context)))
-            case ItemsListReq():
-                return NonStreamingResult(to_json(await operations.list_items(self, parsed, context)))
-            case _:
-                raise AssertionError(f"read_request let {parsed.type} through")
+        operation = _OPERATIONS[parsed.type]
+        result = await operation(self, parsed, context)
+        if isinstance(result, AsyncGenerator):
+            return StreamingResult(_frames(cast("operations.Events", result)))
+        return NonStreamingResult(b"{}" if result is None else to_json(result))
 
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
@@ -173,6 +176,18 @@ class RagChatServer(ChatKitServer[RequestContext]):
         """What the first source finds for `question`, as far as the reader may see it."""
         return await self.sources[0].search(question, context)
 
+    async def add_feedback(
+        self, thread_id: str, item_ids: list[str], feedback: FeedbackKind, context: RequestContext
+    ) -> None:
+        """Keeps the reader's thumbs, with the reason and text that came along, where the store can.
+
+        The items are the assistant's, and in a thread of the reader's: that was checked.
+        """
+        if isinstance(self.store, KeepsFeedback):
+            said = {name: context.metadata.get(name) for name in ("reason", "text")}
+            texts = {name: value[:_FEEDBACK_CHARACTERS] for name, value in said.items() if isinstance(value, str)}
+            await self.store.save_feedback(thread_id, item_ids, {"kind": feedback, **texts}, context)
+
     async def handle_stream_cancelled(
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: RequestContext
     ) -> None:
@@ -191,10 +206,6 @@ class RagChatServer(ChatKitServer[RequestContext]):
 
 def _last_question(history: Sequence[ThreadItem]) -> str:
     return next((message_text(item) for item in history if isinstance(item, UserMessageItem)), "")
-
-
-def _streaming(events: AsyncGenerator[ThreadStreamEvent, None]) -> StreamingResult:
-    return StreamingResult(_frames(events))
 
 
 async def _frames(events: AsyncGenerator[ThreadStreamEvent, None]) -> AsyncGenerator[bytes, None]:

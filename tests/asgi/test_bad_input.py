@@ -156,7 +156,7 @@ class TestValues:
             {"type": "threads"},
             {"type": "threads.destroy", "params": {}},
             {"type": "THREADS.LIST"},
-            {"type": "threads.delete", "params": {"thread_id": "x"}},
+            {"type": "threads.run", "params": {"thread_id": "x"}},
         ],
         ids=brief,
     )
@@ -214,7 +214,9 @@ class TestValues:
             {**question(COVERED), "metadata": {"a": nested(40)}},
             {**question(COVERED), "metadata": {"a": "x" * 10_000}},
             {**question(COVERED), "metadata": {str(number): 1 for number in range(51)}},
-            asking(attachments=["atc_1"]),
+            asking(attachments=[f"atc_{number}" for number in range(11)]),
+            request("threads.update", thread_id="t", title=" "),
+            request("threads.update", thread_id="t", title="x" * 201),
             request("threads.get_by_id", thread_id=""),
             request("threads.get_by_id", thread_id="x" * 256),
             request("items.list", thread_id="t", after="x" * 256),
@@ -245,6 +247,7 @@ class TestValues:
             request("threads.retry_after_item", thread_id="KNOWN", item_id="msg_none"),
             request("threads.get_by_id", thread_id="'; DROP TABLE threads; --"),
             request("threads.get_by_id", thread_id="../../etc/passwd"),
+            asking(attachments=["atc_none"]),
         ],
         ids=brief,
     )
@@ -254,6 +257,7 @@ class TestValues:
         refused = await client.post("/", json=json.loads(json.dumps(body).replace("KNOWN", known)))
 
         assert refusal(refused, 404)["code"] == "not_found"
+        assert [thread["id"] for thread in (await call(client, "threads.list"))["data"]] == [known]
 
     async def test_a_page_context_of_any_shape_is_no_error(self, client: httpx.AsyncClient):
         for page in (None, 3, [], "page", {"title": 3, "headings": "x", "url": None}, {"headings": [1, None, {}]}):

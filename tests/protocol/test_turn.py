@@ -313,6 +313,41 @@ class TestCancelling:
         assert texts(kept[:2]) == [COVERED, "The answer."]
         assert len(told) == 1
 
+    async def test_a_second_cancellation_does_not_interrupt_the_storing(
+        self, server: RagChatServer, store: AwkwardStore, context: RequestContext, respond, monkeypatch
+    ):
+        begun, writing, write = asyncio.Event(), asyncio.Event(), store.add_thread_item
+
+        async def own(thread, _message, _context):
+            for event in begins(thread, "half"):
+                yield event
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def slowly(*arguments: Any) -> None:
+            writing.set()
+            await write(*arguments)
+
+        async def read() -> None:
+            async for _frame in result.json_events:
+                pass
+
+        respond(own)
+        result = await server.process(orjson.dumps(question(COVERED)), context)
+        reading = asyncio.ensure_future(read())
+        await begun.wait()
+        monkeypatch.setattr(store, "add_thread_item", slowly)
+
+        reading.cancel()
+        await writing.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+        kept = [item.model_dump() for item in await self.stored(store, context)]
+        assert texts(kept[:2]) == [COVERED, "half"]
+        assert len(kept) == 3
+
     async def test_a_hook_that_fails_while_it_is_closed_does_not_keep_the_turn_from_ending(
         self, server: RagChatServer, store: AwkwardStore, context: RequestContext, respond
     ):

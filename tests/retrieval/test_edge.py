@@ -442,7 +442,8 @@ class TestUnreadable:
         shutil.rmtree(published)
 
         with pytest.raises(IndexUnreadable, match="is damaged; remove"):
-            await EdgeIndex(folder).open()
+            async with EdgeIndex(folder):
+                pytest.fail("it opened")
 
     async def test_publishing_anew_mends_it(self, published: Path, folder: Path):
         shutil.rmtree(published)
@@ -461,7 +462,8 @@ class TestUnreadable:
         (published / "generation.json").write_text(json.dumps(about | {"format": edge.FORMAT + 1}))
 
         with pytest.raises(IndexUnreadable, match="newer chatkit-rag; upgrade"):
-            await EdgeIndex(folder).open()
+            async with EdgeIndex(folder):
+                pytest.fail("it opened")
 
     @pytest.mark.usefixtures("published")
     async def test_a_full_disk_is_not_called_damage(
@@ -473,12 +475,14 @@ class TestUnreadable:
         monkeypatch.setattr(generations, "_copy_sparse", full)
 
         with pytest.raises(IndexUnreadable, match="No space left on device"):
-            await EdgeIndex(folder).open()
+            async with EdgeIndex(folder):
+                pytest.fail("it opened")
         assert copies(temporary) == []
 
 
 class TestLifecycle:
     async def test_closing_leaves_nothing_behind(self, folder: Path, temporary: Path):
+        before = set(threading.enumerate())
         index = EdgeIndex(folder)
         await index.publish(*course(PAGES))
         for _ in range(3):
@@ -489,8 +493,19 @@ class TestLifecycle:
         await index.close()
 
         assert copies(temporary) == []
-        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("chatkit-rag-index")] == []
+        assert set(threading.enumerate()) <= before
         assert [file for file in _open_files() if file.startswith(str(temporary))] == []
+
+    @pytest.mark.usefixtures("index")
+    async def test_an_index_that_cannot_be_opened_leaves_nothing_running(self, folder: Path):
+        (folder / "gen-1" / "generation.json").unlink()
+        before = set(threading.enumerate())
+
+        with pytest.raises(IndexUnreadable):
+            async with EdgeIndex(folder):
+                pytest.fail("it opened")
+
+        assert set(threading.enumerate()) <= before
 
     async def test_opening_and_closing_twice_is_as_doing_it_once(self, index: EdgeIndex, temporary: Path):
         await asyncio.gather(index.open(), index.open())

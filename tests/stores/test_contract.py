@@ -231,6 +231,61 @@ class TestThreads:
         assert await thread_ids(store, ada) == ["other", "thr_1"]
 
 
+class TestPatches:
+    """What a store may do besides ChatKit's methods: single fields of a thread, and feedback."""
+
+    async def test_one_field_is_changed_and_the_others_stay(self, store: Any, ada: RequestContext):
+        await store.save_thread(thread(title="Before", metadata={"site": "robots"}), ada)
+
+        await store.patch_thread("thr_1", {"title": "After, and 'why' 👩‍🚀"}, ada)
+        await store.patch_thread("thr_1", {"metadata": {"page": None, "n": [1, 2.5]}, "status": ck.LockedStatus()}, ada)
+
+        expected = thread(
+            title="After, and 'why' 👩‍🚀", metadata={"page": None, "n": [1, 2.5]}, status=ck.LockedStatus()
+        )
+        assert await store.load_thread("thr_1", ada) == expected
+
+    async def test_a_title_can_be_taken_away(self, store: Any, ada: RequestContext):
+        await store.save_thread(thread(title="Before"), ada)
+
+        await store.patch_thread("thr_1", {"title": None}, ada)
+
+        assert (await store.load_thread("thr_1", ada)).title is None
+
+    async def test_what_is_not_there_or_not_ones_own_is_not_brought_into_being(self, store: Any, ada: RequestContext):
+        await store.save_thread(thread(title="Ada's"), ada)
+
+        with pytest.raises(NotFound):
+            await store.patch_thread("thr_1", {"title": "Mine"}, reader("mallory"))
+        with pytest.raises(NotFound):
+            await store.patch_thread("thr_9", {"title": "Ghost"}, ada)
+
+        assert await thread_ids(store, ada) == ["thr_1"]
+        assert (await store.load_thread("thr_1", ada)).title == "Ada's"
+        assert await thread_ids(store, reader("mallory")) == []
+
+    async def test_changes_of_different_fields_at_once_are_all_kept(self, store: Any, ada: RequestContext):
+        await store.save_thread(thread(), ada)
+
+        await asyncio.gather(
+            store.patch_thread("thr_1", {"title": "Nodes"}, ada),
+            store.patch_thread("thr_1", {"metadata": {"site": "robots"}}, ada),
+            store.patch_thread("thr_1", {"allowed_image_domains": ["x.test"]}, ada),
+        )
+
+        expected = thread(title="Nodes", metadata={"site": "robots"}, allowed_image_domains=["x.test"])
+        assert await store.load_thread("thr_1", ada) == expected
+
+    async def test_feedback_is_taken_and_goes_with_its_thread(self, store: Any, ada: RequestContext):
+        (first,) = await fill(store, ada, items=1)
+
+        await store.save_feedback("thr_1", [first], {"kind": "positive"}, ada)
+        await store.save_feedback("thr_1", [first], {"kind": "negative", "text": "No."}, ada)
+        await store.delete_thread("thr_1", ada)
+
+        assert await item_ids(store, ada) == []
+
+
 class TestItems:
     @pytest.mark.parametrize("item", items_of_all_types(), ids=lambda item: f"{item.type}-{item.id}")
     async def test_an_item_of_every_type_comes_back_as_it_was_stored(

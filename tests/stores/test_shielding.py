@@ -77,8 +77,11 @@ async def test_cancelling_again_and_again_does_not_cut_it_short():
     assert work.ended == "done"
 
 
-async def test_a_cancelled_scope_around_it_lets_the_work_end():
+async def test_a_cancelled_scope_around_it_lets_the_work_end(monkeypatch: pytest.MonkeyPatch):
     work = Work()
+    waits: list[object] = []
+    real = asyncio.wait
+    monkeypatch.setattr(asyncio, "wait", lambda *tasks, **named: waits.append(tasks) or real(*tasks, **named))
 
     async def release_when_cancelled(scope: anyio.CancelScope) -> None:
         await work.started.wait()
@@ -92,6 +95,7 @@ async def test_a_cancelled_scope_around_it_lets_the_work_end():
 
     assert scope.cancelled_caught
     assert work.ended == "done"
+    assert len(waits) == 1  # it slept: such a scope cancels again and again, and could keep the processor busy
 
 
 async def test_work_begun_in_a_scope_that_is_already_cancelled_is_done_all_the_same():

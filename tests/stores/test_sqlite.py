@@ -336,6 +336,20 @@ class TestLifecycle:
         assert len(asyncio.run(use("a"))) == 10
         assert len(asyncio.run(use("b"))) == 20
 
+    async def test_a_write_that_has_begun_is_done_also_when_its_caller_is_cancelled(
+        self, tmp_path: Path, ada: RequestContext
+    ):
+        async with opened(tmp_path / "threads.db") as store:
+            await store.save_thread(thread(), ada)
+            for turns in range(1, 25):
+                writing = asyncio.ensure_future(store.add_thread_item("thr_1", hidden(f"i{turns}"), ada))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                writing.cancel()
+                await asyncio.wait({writing})
+
+            assert await item_ids(store, ada) == [f"i{turns}" for turns in range(1, 25)]
+
 
 class TestOtherProcesses:
     async def test_one_reads_while_another_writes(self, tmp_path: Path, ada: RequestContext):

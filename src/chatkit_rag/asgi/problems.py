@@ -28,6 +28,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.AuthUnavailable, 503),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.Unsupported, 501),
 )
 
 _UNAVAILABLE = {"Retry-After": "5"}

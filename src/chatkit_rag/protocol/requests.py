@@ -1,18 +1,23 @@
 """Bytes from a client to a request: parsed once, held to limits, and refused with a sentence that helps."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import orjson
 from chatkit.types import (
+    AttachmentCreateParams,
+    AttachmentsCreateReq,
     ChatKitReq,
-    ItemsListReq,
+    ItemsFeedbackReq,
+    NonStreamingReq,
+    StreamingReq,
+    ThreadsAddClientToolOutputReq,
+    ThreadsAddStructuredInputReq,
     ThreadsAddUserMessageReq,
     ThreadsCreateReq,
-    ThreadsGetByIdReq,
-    ThreadsListReq,
-    ThreadsRetryAfterItemReq,
+    ThreadsUpdateReq,
     UserMessageInput,
 )
 from pydantic import TypeAdapter, ValidationError
@@ -23,16 +28,12 @@ from chatkit_rag.errors import Forbidden, InvalidRequest, NotJson, UnknownOperat
 # Built once: building it takes a thousand times as long as using it.
 _PARSER: TypeAdapter[ChatKitReq] = TypeAdapter(ChatKitReq)
 
-SUPPORTED = (
-    ThreadsCreateReq,
-    ThreadsAddUserMessageReq,
-    ThreadsRetryAfterItemReq,
-    ThreadsGetByIdReq,
-    ThreadsListReq,
-    ItemsListReq,
+_OPERATIONS: frozenset[str] = frozenset(
+    model.model_fields["type"].default for union in (StreamingReq, NonStreamingReq) for model in get_args(union)
 )
-_OPERATIONS = {model.model_fields["type"].default for model in SUPPORTED}
 
+_IDS = ("thread_id", "item_id", "after", "attachment_id")
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:;[\w .=+-]{0,200})?")
 _PAGE_FIELDS = ("url", "path", "title", "description", "heading", "version", "locale")
 
 
@@ -45,6 +46,11 @@ class RequestLimits:
     metadata_bytes: int = 8 * 1024
     metadata_keys: int = 50
     id_characters: int = 255
+    title_characters: int = 200
+    feedback_items: int = 50
+    tool_output_bytes: int = 64 * 1024
+    attachments: int = 10
+    attachment_bytes: int = 10 * 1024 * 1024
     page_field_characters: int = 1_000
     page_headings: int = 50
 
@@ -147,34 +153,48 @@ def _values(container: Any) -> Iterator[Any]:
 
 
 def _check_request(request: ChatKitReq, limits: RequestLimits) -> None:
-    if len(request.metadata) > limits.metadata_keys or len(orjson.dumps(request.metadata)) > limits.metadata_bytes:
-        raise InvalidRequest(
-            "the request's metadata is too large",
-            details={"limit_bytes": limits.metadata_bytes, "limit_keys": limits.metadata_keys},
-        )
+    metadata = request.metadata
+    _require(len(metadata) <= limits.metadata_keys, "the metadata has too many keys", limits.metadata_keys)
+    _require(len(orjson.dumps(metadata)) <= limits.metadata_bytes, "the metadata is too large", limits.metadata_bytes)
+    params: Any = request.params
+    for name in _IDS:
+        _check_id(getattr(params, name, None), limits)
     match request:
-        case ThreadsCreateReq():
+        case ThreadsCreateReq() | ThreadsAddUserMessageReq():
             _check_message(request.params.input, limits)
-        case ThreadsAddUserMessageReq():
-            _check_id(request.params.thread_id, limits)
-            _check_message(request.params.input, limits)
-        case ThreadsGetByIdReq():
-            _check_id(request.params.thread_id, limits)
-        case ThreadsRetryAfterItemReq():
-            _check_id(request.params.thread_id, limits)
-            _check_id(request.params.item_id, limits)
-        case ItemsListReq():
-            _check_id(request.params.thread_id, limits)
-            _check_id(request.params.after, limits)
-        case ThreadsListReq():
-            _check_id(request.params.after, limits)
+        case ThreadsUpdateReq():
+            length = len(request.params.title.strip())
+            _require(1 <= length <= limits.title_characters, "the title is empty or too long", limits.title_characters)
+        case ItemsFeedbackReq():
+            number = len(request.params.item_ids)
+            _require(1 <= number <= limits.feedback_items, "name some items, not too many", limits.feedback_items)
+        case ThreadsAddClientToolOutputReq():
+            size = len(orjson.dumps(request.params.result))
+            _require(size <= limits.tool_output_bytes, "the result is too large", limits.tool_output_bytes)
+        case ThreadsAddStructuredInputReq():
+            size = len(orjson.dumps(request.params.input.model_dump()))
+            _require(size <= limits.message_characters, "the answers are too large", limits.message_characters)
+        case AttachmentsCreateReq():
+            _check_attachment(request.params, limits)
         case _:
             pass
 
 
+def _require(holds: bool, message: str, limit: int) -> None:  # noqa: FBT001 - it reads as the condition that it is
+    if not holds:
+        raise InvalidRequest(message, details={"limit": limit})
+
+
+def _check_attachment(attachment: AttachmentCreateParams, limits: RequestLimits) -> None:
+    _require(0 < attachment.size <= limits.attachment_bytes, "the file is empty or too large", limits.attachment_bytes)
+    _require(1 <= len(attachment.name) <= limits.id_characters, "the file needs a name", limits.id_characters)
+    if not _MEDIA_TYPE.fullmatch(attachment.mime_type):
+        raise InvalidRequest("the file needs a media type", details={"field": "mime_type"})
+
+
 def _check_id(id_: str | None, limits: RequestLimits) -> None:
-    if id_ is not None and not 1 <= len(id_) <= limits.id_characters:
-        raise InvalidRequest("an id has an impossible length", details={"limit": limits.id_characters})
+    if id_ is not None:
+        _require(1 <= len(id_) <= limits.id_characters, "an id has an impossible length", limits.id_characters)
 
 
 def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
@@ -183,5 +203,6 @@ def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
         raise InvalidRequest("the message is empty: write a question")
     if (length := sum(map(len, texts))) > limits.message_characters:
         raise InvalidRequest("the message is too long", details={"limit": limits.message_characters, "length": length})
-    if message.attachments:
-        raise InvalidRequest("this server takes no attachments", details={"field": "params.input.attachments"})
+    _require(len(message.attachments) <= limits.attachments, "the message has too many files", limits.attachments)
+    for attachment_id in message.attachments:
+        _check_id(attachment_id, limits)

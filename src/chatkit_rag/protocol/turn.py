@@ -31,6 +31,7 @@ from chatkit.types import (
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import ModelFailed, StoreUnavailable
 from chatkit_rag.protocol.events import apply_update, has_text, is_visible, public_thread
+from chatkit_rag.stores.base import patch_thread
 from chatkit_rag.stores.shielding import run_to_end
 
 _log = logging.getLogger(__name__)
@@ -100,8 +101,14 @@ class Turn:
         """Stores the thread when `respond` has changed it."""
         if self._thread == self._saved_thread:
             return None
+        changes = {
+            name: value
+            for name in ThreadMetadata.model_fields
+            if (value := getattr(self._thread, name)) != getattr(self._saved_thread, name)
+        }
         self._saved_thread = self._thread.model_copy(deep=True)
-        await run_to_end(self._server.store.save_thread(self._thread, self._context))
+        # Only what this turn changed: a title that was given in another tab meanwhile stays.
+        await run_to_end(patch_thread(self._server.store, self._thread.id, changes, self._context))
         return ThreadUpdatedEvent(thread=public_thread(self._thread))
 
     async def _keep_partial(self, *, cancelled: bool) -> None:

@@ -10,8 +10,9 @@ The rules that ChatKit's own interface leaves open:
 - A write is there wholly or not at all, also when its caller is cancelled.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from chatkit import store as sdk
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
@@ -126,6 +127,41 @@ class Lifecycle(Protocol):
     async def ping(self) -> None:
         """Returns where the store can be read. Raises StoreUnavailable."""
         ...
+
+
+@runtime_checkable
+class PatchesThreads(Protocol):
+    """A store that changes single fields of a thread in one step."""
+
+    async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
+        """Stores the given fields (`title`, `status`, `metadata`, `allowed_image_domains`), and leaves the others.
+
+        Raises NotFound: a thread that was deleted is not brought back.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsFeedback(Protocol):
+    """A store that keeps what readers think of answers."""
+
+    async def save_feedback(
+        self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
+    ) -> None:
+        """Stores `feedback` (`kind`, and what else came with it) for each item; the reader's last word counts."""
+        ...
+
+
+async def patch_thread(store: Store, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
+    """Changes single fields of a thread; where the store has no such step, by loading and saving it.
+
+    Raises NotFound.
+    """
+    if isinstance(store, PatchesThreads):
+        await store.patch_thread(thread_id, changes, context)
+        return
+    thread = await store.load_thread(thread_id, context)
+    await store.save_thread(thread.model_copy(update=dict(changes)), context)
 
 
 class BaseStore(sdk.Store[RequestContext]):

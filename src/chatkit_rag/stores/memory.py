@@ -1,9 +1,9 @@
 """`MemoryStore`: threads in this process, gone with it. For tests, and for trying things out."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import BaseModel
@@ -61,6 +61,8 @@ class _Owned:
     threads: _Ordered = field(default_factory=_Ordered)
     items: dict[str, _Ordered] = field(default_factory=dict[str, _Ordered])
     attachments: dict[str, Attachment] = field(default_factory=dict[str, Attachment])
+    feedback: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict[str, dict[str, dict[str, Any]]])
+    """Thread -> item -> what the reader thinks of it."""
 
 
 class MemoryStore(BaseStore):
@@ -80,6 +82,18 @@ class MemoryStore(BaseStore):
         """See `Store.save_thread`."""
         self._of(context).threads.put(thread.id, in_utc(_copy_thread(thread)))
 
+    async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
+        """See `PatchesThreads.patch_thread`."""
+        thread = await self.load_thread(thread_id, context)
+        await self.save_thread(thread.model_copy(update=dict(changes)), context)
+
+    async def save_feedback(
+        self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
+    ) -> None:
+        """See `KeepsFeedback.save_feedback`."""
+        kept = self._of(context).feedback.setdefault(thread_id, {})
+        kept.update({item_id: dict(feedback) for item_id in item_ids})
+
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
@@ -91,6 +105,7 @@ class MemoryStore(BaseStore):
         owned = self._of(context)
         owned.threads.drop(thread_id)
         owned.items.pop(thread_id, None)
+        owned.feedback.pop(thread_id, None)
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
@@ -119,7 +134,9 @@ class MemoryStore(BaseStore):
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""
-        self._of(context).items.get(thread_id, _Ordered()).drop(item_id)
+        owned = self._of(context)
+        owned.items.get(thread_id, _Ordered()).drop(item_id)
+        owned.feedback.get(thread_id, {}).pop(item_id, None)
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""

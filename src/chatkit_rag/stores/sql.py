@@ -1,7 +1,7 @@
 """`SQLiteStore`: threads in one file. SQLAlchemy is imported here and nowhere else."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from chatkit_rag.stores.shielding import run_to_end
 
 _ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
 _ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 # Writes what `ThreadMetadata` has and nothing more: a `Thread` carries items besides, which have their own place.
 _THREAD = TypeAdapter(ThreadMetadata)
 
@@ -63,6 +64,20 @@ _items = sa.Table(
         ["tenant", "user", "thread_id"], ["threads.tenant", "threads.user", "threads.id"], ondelete="CASCADE"
     ),
     sqlite_autoincrement=True,
+)
+_feedback = sa.Table(
+    "feedback",
+    _schema,
+    *_owner_columns(),
+    sa.Column("thread_id", sa.Text, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("tenant", "user", "thread_id", "item_id"),
+    sa.ForeignKeyConstraint(
+        ["tenant", "user", "thread_id", "item_id"],
+        ["items.tenant", "items.user", "items.thread_id", "items.id"],
+        ondelete="CASCADE",
+    ),
 )
 _attachments = sa.Table(
     "attachments",
@@ -139,6 +154,30 @@ class SQLiteStore(BaseStore):
         """See `Store.save_thread`."""
         payload = _THREAD.dump_json(in_utc(thread)).decode()
         await self._write(_upsert(_threads, context, ("id",), id=thread.id, payload=payload))
+
+    async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
+        """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
+        payload: sa.ColumnElement[str] = _threads.c.payload
+        for name, value in changes.items():
+            payload = sa.func.json_set(payload, f"$.{name}", sa.func.json(_ANY.dump_json(value).decode()))
+        changed = sa.update(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id)
+        if not await self._rows(changed.values(payload=payload).returning(_threads.c.id)):
+            raise NotFound("thread", thread_id)
+
+    async def save_feedback(
+        self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
+    ) -> None:
+        """See `KeepsFeedback.save_feedback`."""
+        tenant, user = context.owner
+        payload = _ANY.dump_json(dict(feedback)).decode()
+        rows = [
+            {"tenant": tenant, "user": user, "thread_id": thread_id, "item_id": item_id, "payload": payload}
+            for item_id in item_ids
+        ]
+        statement = insert(_feedback).values(rows)
+        key = ["tenant", "user", "thread_id", "item_id"]
+        set_ = {"payload": statement.excluded.payload}
+        await self._write(statement.on_conflict_do_update(index_elements=key, set_=set_))
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
@@ -272,15 +311,11 @@ def _make_tables(connection: sa.Connection) -> None:
 
 def _prepare_connection(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    try:
-        cursor.execute("PRAGMA journal_mode = WAL")
-        # What was acknowledged survives the machine losing power, not only this process dying.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-    except BaseException:
-        connection.close()  # SQLAlchemy forgets it, and its thread would run on
-        raise
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # What was acknowledged survives the machine losing power, not only this process dying.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
 
 
 def _owned(table: sa.Table, context: RequestContext) -> list[sa.ColumnElement[bool]]:
