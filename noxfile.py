@@ -54,6 +54,13 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp()) / "site"))
 
 
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """The streaming benchmark against the documentation's own server; some minutes on a quiet machine."""
+    session.install(".", "fastapi", "uvloop", "httptools")
+    session.run("python", "benchmarks/streaming/run.py", *session.posargs)
+
+
 def find_browser(session: nox.Session) -> None:
     """Installs a browser where that is safe to do unasked: as root on a machine that is there for checks."""
     if any(shutil.which(name) for name in BROWSERS):

@@ -1,7 +1,7 @@
 """`RagChatServer`: a ChatKit server that answers from a course's own pages."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,10 +11,12 @@ from chatkit.store import AttachmentStore
 from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.direct import stream_shortest
 from chatkit_rag.agent.history import conversation, message_text
 from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
-from chatkit_rag.agent.run import retrieval_first, stream_answer, stream_text
+from chatkit_rag.agent.models.responses import ResponsesModel
+from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol import operations
@@ -107,8 +109,10 @@ class RagChatServer(ChatKitServer[RequestContext]):
             for source in self.sources:
                 await source.open()
                 stack.push_async_callback(source.close)
-            if self.chosen_model.client is not None:
-                stack.push_async_callback(self.chosen_model.client.close)
+            if isinstance(self.chosen_model.model, ResponsesModel):
+                await self.chosen_model.model.warm_up()
+            if self.chosen_model.connection is not None:
+                stack.push_async_callback(self.chosen_model.connection.close)
             self._opened = stack.pop_all()
 
     async def close(self) -> None:
@@ -141,8 +145,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
         """What an answer is: `answer`, and nothing besides. Override it to add to that."""
-        async for event in self.answer(thread, input_user_message, context):
-            yield event
+        async with aclosing(self.answer(thread, input_user_message, context)) as events:
+            async for event in events:
+                yield event
 
     async def answer(
         self,
@@ -169,8 +174,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
         spoken = [*conversation(history), *retrieval_first(question, found.hits, turn)]
         if note:
             spoken.insert(0, {"role": "user", "content": note})
-        async for event in stream_answer(agent or self.agent, spoken, turn):
-            yield event
+        async with aclosing(stream_shortest(agent or self.agent, spoken, turn)) as events:
+            async for event in events:
+                yield event
 
     async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
         """What the first source finds for `question`, as far as the reader may see it."""

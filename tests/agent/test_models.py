@@ -1,11 +1,12 @@
 """Which model answers."""
 
 import pytest
-from agents import OpenAIChatCompletionsModel, OpenAIResponsesModel
+from agents import OpenAIChatCompletionsModel
 from agents.testing import ScriptedModel
 
 from chatkit_rag.agent.models import DEFAULT_OPENAI_MODEL, choose_model
 from chatkit_rag.agent.models.extractive import ExtractiveModel
+from chatkit_rag.agent.models.responses import ResponsesModel
 
 pytestmark = pytest.mark.anyio
 
@@ -17,9 +18,9 @@ SERVER = "http://127.0.0.1:9/v1/"
     [
         ("auto", None, ExtractiveModel, "extractive (no language model)", False),
         ("auto", "", ExtractiveModel, "extractive (no language model)", False),
-        ("auto", "key", OpenAIResponsesModel, f"{DEFAULT_OPENAI_MODEL} (Responses)", True),
+        ("auto", "key", ResponsesModel, f"{DEFAULT_OPENAI_MODEL} (Responses)", True),
         ("extractive", "key", ExtractiveModel, "extractive (no language model)", False),
-        ("gpt-5", "key", OpenAIResponsesModel, "gpt-5 (Responses)", True),
+        ("gpt-5", "key", ResponsesModel, "gpt-5 (Responses)", True),
         ("chat:llama3", None, OpenAIChatCompletionsModel, "llama3 (Chat Completions)", True),
         ("chat:llama3", "key", OpenAIChatCompletionsModel, "llama3 (Chat Completions)", True),
         ("chat:org/model:7b", None, OpenAIChatCompletionsModel, "org/model:7b (Chat Completions)", True),
@@ -30,9 +31,8 @@ async def test_a_name_means_a_model(name: str, key: str | None, kind: type, labe
 
     assert type(chosen.model) is kind
     assert (chosen.label, chosen.costs_money) == (label, costs_money)
-    if chosen.client is not None:
-        assert str(chosen.client.base_url) == SERVER
-        await chosen.client.close()
+    if chosen.connection is not None:
+        await chosen.connection.close()
 
 
 @pytest.mark.parametrize(("model", "costs_money"), [(ExtractiveModel(), False), (ScriptedModel(), True)])
@@ -40,4 +40,4 @@ def test_a_ready_model_is_taken_as_it_is(model, *, costs_money: bool):
     chosen = choose_model(model)
 
     assert chosen.model is model
-    assert (chosen.label, chosen.costs_money, chosen.client) == (type(model).__name__, costs_money, None)
+    assert (chosen.label, chosen.costs_money, chosen.connection) == (type(model).__name__, costs_money, None)

@@ -114,7 +114,7 @@ class TestAnswering:
             assert words not in sent["instructions"]
         note, current = inputs(sent, "message")
         assert all(words in note["content"] for words in page.values())
-        assert (note["role"], current["content"]) == ("user", COVERED)
+        assert (note["role"], current["content"]) == ("user", f"About this excerpt:\nsay arr\n\n{COVERED}")
 
     async def test_the_model_can_search_again_and_the_numbers_go_on(
         self, client: httpx.AsyncClient, model: FakeModelServer, source: CourseSource, context: RequestContext
@@ -176,9 +176,11 @@ class Traces(TracingProcessor):
 
 
 class TestFailures:
-    @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
+    @pytest.mark.parametrize(
+        ("status", "allow_retry"), [(400, False), (401, False), (429, True), (500, True), (503, True)]
+    )
     async def test_a_refusal_is_one_error_event_and_the_next_turn_works(
-        self, client: httpx.AsyncClient, model: FakeModelServer, status: int
+        self, client: httpx.AsyncClient, model: FakeModelServer, status: int, *, allow_retry: bool
     ):
         model.status = status
         refused = await ask(client, COVERED)
@@ -187,7 +189,7 @@ class TestFailures:
 
         answer = await ask(client, COVERED, refused.thread_id)
 
-        assert_failed_safely(refused.errors)
+        assert_failed_safely(refused.errors, allow_retry=allow_retry)
         assert refused.kinds[-1] == "error"
         assert answer.text == "Yes."
         assert texts(await items_of(client, refused.thread_id)) == [COVERED, COVERED, "Yes."]
@@ -259,8 +261,9 @@ class TestFailures:
         assert "hunter2" not in json.dumps(model.requests)
 
 
-def assert_failed_safely(errors: list[dict[str, Any]]) -> None:
+def assert_failed_safely(errors: list[dict[str, Any]], *, allow_retry: bool = True) -> None:
     """One error, with a sentence for people, and nothing of the exception's own text."""
     [error] = errors
-    assert error["allow_retry"] is True
-    assert error["message"] == "The language model gave no answer. Please try again."
+    assert error["allow_retry"] is allow_retry
+    assert error["message"].endswith(".")
+    assert not any(word in error["message"] for word in ("HTTP", "test", "Traceback", "Failed", "127.0.0.1"))

@@ -21,6 +21,9 @@ _TOKEN = re.compile(
 _UNDECIDED = re.compile(r"(?: `+ | (?:\n[ \t]*)+ | [ \t]*\[[\d, ]* | [ \t]+ )\Z", re.VERBOSE)
 """The end of a piece that the next one may turn into a token."""
 
+_PERHAPS = re.compile(r"[`\[\n]|[ \t]\Z")
+"""Where it is not found, a piece is text and nothing else."""
+
 _FENCE = 3
 
 
@@ -40,6 +43,8 @@ class CitationReader:
 
     def feed(self, piece: str) -> list[str | Citation]:
         """Text and citations that are certain now, in order. What may still become a marker is held back."""
+        if not self._held and not _PERHAPS.search(piece):
+            return self._text(piece)
         buffer = self._held + piece
         undecided = _UNDECIDED.search(buffer)
         end = undecided.start() if undecided else len(buffer)

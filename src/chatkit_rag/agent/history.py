@@ -4,15 +4,16 @@ from collections.abc import Iterable
 from typing import Literal
 
 from agents import TResponseInputItem
-from chatkit.types import AssistantMessageItem, ThreadItem, UserMessageItem
+from chatkit.types import AssistantMessageItem, SDKHiddenContextItem, ThreadItem, UserMessageItem
 
 CHARACTERS = 24_000
 """The budget: some 6,000 tokens of ordinary English."""
 
 
 def message_text(message: UserMessageItem) -> str:
-    """What the reader wrote, tags by their text."""
-    return "\n".join(part.text for part in message.content).strip()
+    """What the reader wrote, tags by their text, behind the excerpt that they selected, if they did."""
+    written = "\n".join(part.text for part in message.content).strip()
+    return f"About this excerpt:\n{message.quoted_text}\n\n{written}" if message.quoted_text else written
 
 
 def conversation(items: Iterable[ThreadItem], *, budget: int = CHARACTERS) -> list[TResponseInputItem]:
@@ -39,5 +40,8 @@ def _message(item: ThreadItem) -> tuple[Literal["user", "assistant"], str] | Non
             return ("user", text) if (text := message_text(item)) else None
         case AssistantMessageItem():
             return ("assistant", text) if (text := "\n".join(part.text for part in item.content).strip()) else None
+        case SDKHiddenContextItem():
+            # Ours alone: that an answer was interrupted. The model would take it for a complete one.
+            return "user", f"(Note of the chat, not of the reader: {item.content})"
         case _:
             return None

@@ -1,5 +1,6 @@
 """What leaves the server: which events, in which form, and what a message becomes as its updates arrive. Pure."""
 
+import orjson
 from chatkit.types import (
     AssistantMessageContent,
     AssistantMessageContentPartAdded,
@@ -16,6 +17,7 @@ from chatkit.types import (
     ThreadItemDoneEvent,
     ThreadItemReplacedEvent,
     ThreadItemUpdate,
+    ThreadItemUpdatedEvent,
     ThreadMetadata,
     ThreadStreamEvent,
 )
@@ -29,7 +31,23 @@ def to_json(answer: BaseModel) -> bytes:
 
 def to_sse(event: ThreadStreamEvent) -> bytes:
     """One frame of the stream."""
+    if type(event) is ThreadItemUpdatedEvent and type(event.update) is AssistantMessageContentPartTextDelta:
+        return _delta_frame(event.item_id, event.update)
     return b"data: " + to_json(event) + b"\n\n"
+
+
+def _delta_frame(item_id: str, update: AssistantMessageContentPartTextDelta) -> bytes:
+    """A piece of text, which nearly every frame is: the bytes that `to_json` makes, at a quarter of the cost."""
+    return b"".join(
+        (
+            b'data: {"type":"thread.item.updated","item_id":',
+            orjson.dumps(item_id),
+            b',"update":{"type":"assistant_message.content_part.text_delta","content_index":%d,"delta":'
+            % update.content_index,
+            orjson.dumps(update.delta),
+            b"}}\n\n",
+        )
+    )
 
 
 def is_hidden(item: ThreadItem) -> bool:
@@ -68,7 +86,9 @@ def apply_update(item: ThreadItem, update: ThreadItemUpdate) -> None:
     match update:
         case AssistantMessageContentPartAdded() | AssistantMessageContentPartDone():
             _part(item, update.content_index)
-            item.content[update.content_index] = update.content.model_copy(deep=True)
+            # A list of its own, which further annotations go into; what is in it is never changed.
+            kept = {"annotations": list(update.content.annotations)}
+            item.content[update.content_index] = update.content.model_copy(update=kept)
         case AssistantMessageContentPartTextDelta():
             _part(item, update.content_index).text += update.delta
         case AssistantMessageContentPartAnnotationAdded():

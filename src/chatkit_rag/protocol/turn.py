@@ -28,6 +28,7 @@ from chatkit.types import (
     ThreadUpdatedEvent,
 )
 
+from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import ModelFailed, StoreUnavailable
 from chatkit_rag.protocol.events import apply_update, has_text, is_visible, public_thread
@@ -37,6 +38,21 @@ from chatkit_rag.stores.shielding import run_to_end
 _log = logging.getLogger(__name__)
 
 _INTERRUPTED = "The previous answer was interrupted before it was complete."
+
+_NO_ANSWER = "The language model gave no answer. Please try again."
+_OWNER = "The assistant cannot answer at the moment. Please tell the owner of this site."
+_TOLD = {
+    FailureReason.AUTH: _OWNER,
+    FailureReason.QUOTA: _OWNER,
+    FailureReason.RATE_LIMITED: "There are too many questions just now. Please try again in a moment.",
+    FailureReason.TOO_LONG: "This conversation has grown too long for the language model. Please begin a new one.",
+    FailureReason.TIMEOUT: "The language model took too long. Please try again.",
+    FailureReason.INCOMPLETE: "The language model stopped before its answer was complete. Please try again.",
+    FailureReason.REFUSED: "The language model does not answer this.",
+}
+"""What a reader is told; what the operator is told stands in the log."""
+_NOT_AGAIN = {FailureReason.AUTH, FailureReason.QUOTA, FailureReason.TOO_LONG, FailureReason.REFUSED}
+"""Where asking the same again brings the same."""
 
 
 class Turn:
@@ -63,7 +79,8 @@ class Turn:
                     await self._record(event)
                     if is_visible(event):
                         yield event
-                    if update := await self._save_thread():
+                    # Compared when something else than text comes along: comparing costs as much as sending a word.
+                    if not isinstance(event, ThreadItemUpdatedEvent) and (update := await self._save_thread()):
                         yield update
         except (asyncio.CancelledError, GeneratorExit):
             await run_to_end(self._keep_partial(cancelled=True))
@@ -154,8 +171,11 @@ def _error_event(exc: Exception) -> ErrorEvent:
             return ErrorEvent(code="custom", message=exc.message, allow_retry=exc.allow_retry)
         case StreamError():
             return ErrorEvent(code=exc.code, allow_retry=exc.allow_retry)
+        case ResponseFailed():
+            message = _TOLD.get(exc.reason, _NO_ANSWER)
+            return ErrorEvent(code="custom", message=message, allow_retry=exc.reason not in _NOT_AGAIN)
         case ModelFailed():
-            message = "The language model gave no answer. Please try again."
+            message = _NO_ANSWER
         case StoreUnavailable():
             message = "The conversation cannot be stored right now. Please try again."
         case _:

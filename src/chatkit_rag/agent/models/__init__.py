@@ -1,15 +1,25 @@
 """Which model answers: a name to something that can be run."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from agents import Model, OpenAIChatCompletionsModel, OpenAIResponsesModel
+from agents import Model, OpenAIChatCompletionsModel
 from openai import AsyncOpenAI, OpenAIError
 
 from chatkit_rag.agent.models.extractive import ExtractiveModel
+from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.errors import ConfigurationError
 
 DEFAULT_OPENAI_MODEL = "gpt-5-mini"
 _CHAT_COMPLETIONS = "chat:"
+
+
+class Closes(Protocol):
+    """Something that holds connections."""
+
+    async def close(self) -> None:
+        """Closes them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +30,8 @@ class ChosenModel:
     label: str
     """For people: the name, and which interface it is spoken to by."""
     costs_money: bool
-    client: AsyncOpenAI | None = None
-    """The connection to close in the end."""
+    connection: Closes | None = None
+    """What has to be closed in the end."""
 
 
 def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str | None = None) -> ChosenModel:
@@ -45,13 +55,13 @@ def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str
         client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url)
         name = name.removeprefix(_CHAT_COMPLETIONS)
         model: Model = OpenAIChatCompletionsModel(name, client)
-        return ChosenModel(model=model, label=f"{name} (Chat Completions)", costs_money=True, client=client)
+        return ChosenModel(model=model, label=f"{name} (Chat Completions)", costs_money=True, connection=client)
     try:
-        # Without a key of ours the client looks for its own, as it does in everybody's programs.
+        # Makes no connection: it looks for the key and the address where everybody's programs have them.
         client = AsyncOpenAI(api_key=api_key, base_url=base_url)
     except OpenAIError as exc:
         raise ConfigurationError(
             f"the model {name} needs an API key: set OPENAI_API_KEY, or choose `extractive`, which needs none"
         ) from exc
-    model = OpenAIResponsesModel(name, client)
-    return ChosenModel(model=model, label=f"{name} (Responses)", costs_money=True, client=client)
+    model = ResponsesModel(name, api_key=client.api_key, base_url=str(client.base_url))
+    return ChosenModel(model=model, label=f"{name} (Responses)", costs_money=True, connection=model)
