@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ def test_help_is_there_before_any_sdk_is_imported(tmp_path: Path):
     assert done.stdout.splitlines()[-1] == "[]"
     for command in ("serve", "index", "search"):
         assert command in done.stdout
+
+
+def test_the_version_is_told(tmp_path: Path):
+    assert run("--version", cwd=tmp_path).stdout.strip() == version("chatkit-rag")
+
+
+def test_a_server_without_any_pages_says_so(tmp_path: Path):
+    with serving(cwd=tmp_path) as running:
+        said = "".join(running.output)
+        health = httpx.get(f"{running.address}/api/chatkit/health").json()
+
+    assert "nothing yet" in said
+    assert health["status"] == "degraded"
 
 
 def test_index_reports_what_it_did_and_does_nothing_the_second_time(tmp_path: Path):
@@ -199,6 +213,7 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["serve", "--host", "256.0.0.1", "--port", "0"], "cannot listen on 256.0.0.1"),
         (["serve", "pages", "--port", "0", "--model", "gpt-5"], "OPENAI_API_KEY"),
         (["index", "pages", "--language", "klingon"], "klingon"),
+        (["index", "pages", "--url", "notaurl"], "url"),
     ],
 )
 def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str], told: str):

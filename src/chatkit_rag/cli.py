@@ -24,6 +24,22 @@ Url = Annotated[str | None, typer.Option(help="The course's public address; cita
 Language = Annotated[str | None, typer.Option(help="The language of the course.", show_default="english")]
 
 
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's way
+    if wanted:
+        from chatkit_rag import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """A chat assistant over your own course or documentation pages."""
+
+
 @app.command()
 def serve(
     docs: Annotated[Path | None, typer.Argument(help="A folder of Markdown pages to index first.")] = None,

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from chatkit_rag.errors import ConfigurationError, IndexMissing
 from chatkit_rag.ingestion.pipeline import IngestReport, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.generations import Generations
 from chatkit_rag.retrieval.retriever import Retrieved, Retriever
 from chatkit_rag.settings import Settings
 
@@ -43,9 +44,15 @@ def serve(settings: Settings, docs: Path | None) -> None:
     if docs is not None:
         report = _index(settings, docs)
         _out.print(f"Indexed    {_summary(report)}")
+    elif not _is_indexed(settings):
+        _out.print("Indexed    nothing yet: `chatkit-rag index FOLDER` fills the index, also while this server runs")
     from chatkit_rag.serving import run  # the SDKs behind it take seconds to import: not before the first error is told
 
     run(settings, listening, say=_out.print)
+
+
+def _is_indexed(settings: Settings) -> bool:
+    return Generations(settings.index_dir).current() is not None
 
 
 def _index(settings: Settings, docs: Path, *, keep: int = 2) -> IngestReport:

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     """The largest request body."""
     drain_seconds: float = Field(default=20.0, ge=0)
     """How long answers under way may take to end when the server stops."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://", "/")):
+            raise ValueError("an address begins with https://, http:// or /")
+        return value
 
     @property
     def index_dir(self) -> Path:

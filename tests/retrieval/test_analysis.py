@@ -80,6 +80,11 @@ class TestTerms:
         assert set(ANALYSER.question_terms(name.lower())) <= terms
         assert set(ANALYSER.question_terms(part)) <= terms
 
+    def test_signs_that_belong_to_a_name_are_part_of_it(self):
+        assert not same("C++", "c")
+        assert not same("C#", "C++")
+        assert same("in c++.", "C++")
+
     def test_stop_words_are_none(self):
         assert ANALYSER.terms("the of and is") == []
 

@@ -168,6 +168,9 @@ class TestConfidence:
 
     def test_none_where_nothing_is_asked_or_nothing_is_held(self):
         assert lexicon().confidence([], [terms(TEXTS[0])]) == 0
+        common = ["The robot walks.", "The robot runs.", "The robot stands.", "A zeppelin flies.", "Rain falls."]
+        asked = terms("robot zeppelin rain falls flies")
+        assert lexicon(common).confidence(asked, [terms(common[0])]) < 0.25
         assert lexicon().confidence(terms("zeppelin"), [terms(TEXTS[0])]) == 0
         assert lexicon([]).confidence(terms("robot"), []) == 0
 

@@ -31,6 +31,8 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 _TITLE = "Ask the course"
 _PROMPTS = 3
+_QUESTION = re.compile(r"(?:What (?:is|are)|How (?:do|does|can|to)|Why|When|Where) .+\?")
+"""Headings that make sense by themselves; "How fast can one walk?" does on its page only."""
 
 
 class ChatPage:
@@ -107,7 +109,7 @@ class CoursePages:
 def questions_among_headings(documents: Iterable[Document]) -> list[str]:
     """The first few headings that are questions: what a course asks itself, it answers."""
     headings = (section.heading_path[-1] for document in documents for section in document.sections)
-    return list(islice(dict.fromkeys(heading for heading in headings if heading.endswith("?")), _PROMPTS))
+    return list(islice(dict.fromkeys(heading for heading in headings if _QUESTION.fullmatch(heading)), _PROMPTS))
 
 
 def render_document(document: Document) -> str:

@@ -201,8 +201,8 @@ def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
     texts = [part.text for part in message.content] + [message.quoted_text or ""]
     if not any(part.text.strip() for part in message.content):
         raise InvalidRequest("the message is empty: write a question")
-    if (length := sum(map(len, texts))) > limits.message_characters:
-        raise InvalidRequest("the message is too long", details={"limit": limits.message_characters, "length": length})
+    longest = limits.message_characters
+    _require(sum(map(len, texts)) <= longest, f"the message is too long: {longest} characters at most", longest)
     _require(len(message.attachments) <= limits.attachments, "the message has too many files", limits.attachments)
     for attachment_id in message.attachments:
         _check_id(attachment_id, limits)

@@ -87,7 +87,7 @@ class Turn:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a hook raises ends this turn, and only this turn
             # Logged first: the client may be gone, and then the line after the `yield` is never reached.
-            _log.exception("a turn failed: %s", type(exc).__name__)
+            _log_failure(exc)
             await run_to_end(self._keep_partial(cancelled=False))
             yield _error_event(exc)
 
@@ -162,6 +162,14 @@ async def _as_generator(events: AsyncIterator[ThreadStreamEvent]) -> AsyncGenera
             except Exception as exc:  # noqa: BLE001 - what a hook raises on its way out must not keep the turn from ending
                 _log.exception("a hook failed while it was stopped: %s", type(exc).__name__)
         raise
+
+
+def _log_failure(exc: Exception) -> None:
+    """What was foreseen is a line; what was not comes with its traceback."""
+    if isinstance(exc, ModelFailed | StoreUnavailable):
+        _log.error("a turn failed: %s", exc)
+    else:
+        _log.exception("a turn failed: %s", type(exc).__name__, exc_info=exc)
 
 
 def _error_event(exc: Exception) -> ErrorEvent:

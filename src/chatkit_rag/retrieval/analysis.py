@@ -58,6 +58,9 @@ _LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)")
 _CAMEL_CASE = re.compile(r"\b[A-Za-z]*[a-z][A-Z][A-Za-z]*\b")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+")
+_SPOKEN = {"c++": "cplusplus", "c#": "csharp", "f#": "fsharp"}
+"""Names whose signs are letters to those who say them."""
+_NAME = re.compile(r"(?<!\w)(?:c\+\+|[cf]#)(?!\w)")
 _APOSTROPHE = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}]")
 _EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])")
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -175,7 +178,8 @@ def mean_length(passages: Iterable[Passage], analyser: Analyser) -> float:
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case, in order; `ROS2` is two, since `ROS 2` is the same thing to a student."""
-    return _WORD.findall(_LETTER_THEN_DIGIT.sub(" ", _APOSTROPHE.sub("", text)).lower())
+    plain = _NAME.sub(lambda name: _SPOKEN[name[0]], _APOSTROPHE.sub("", text).lower())
+    return _WORD.findall(_LETTER_THEN_DIGIT.sub(" ", plain))
 
 
 def _spelled_out(name: re.Match[str]) -> str:

@@ -14,6 +14,9 @@ from rapidfuzz.process import extract
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, words
 
+_LEAST_COVERED = 0.25
+"""The share of a question's weight below which a passage is about something else, however common its words are."""
+
 _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
 _LONG = 8
@@ -76,6 +79,8 @@ class Lexicon:
         corpus uses anywhere. The first alone fails long questions, whose words no passage holds together; the second
         alone lets everything through that is asked in the corpus's own words.
 
+        Where not even a quarter of the weight is held, that share alone counts.
+
         Args:
             asked: the question's terms.
             held: the terms of each of the best passages.
@@ -85,7 +90,10 @@ class Lexicon:
             return 0.0
         covered = max((self.weight(terms.intersection(passage)) for passage in held), default=0.0)
         known = sum(term in self.frequencies for term in terms)
-        return (covered / self.weight(terms) + known / len(terms)) / 2
+        share = covered / self.weight(terms)
+        if share < _LEAST_COVERED:
+            return share
+        return (share + known / len(terms)) / 2
 
     def corrected(self, question: str, analyser: Analyser) -> str:
         """The question's words, with those that the corpus does not know replaced by the nearest that it does.

@@ -175,7 +175,8 @@ def _cited(text: str, number: int) -> str:
 
 def _best_sentence(text: str, asked: set[str]) -> str:
     prose = [block for block in _blocks(text) if not block.startswith(("```", "|", "$$", "- ", "1. ", ">"))]
-    sentences = [sentence.strip() for block in prose for sentence in _SENTENCE.split(" ".join(block.split()))]
+    lines = [line for block in prose for line in block.splitlines()]
+    sentences = [sentence.strip() for line in lines for sentence in _SENTENCE.split(line)]
     best = max(sentences, key=lambda sentence: _overlap(sentence, asked), default="")
     return best if _overlap(best, asked) and not best.endswith(":") else ""
 
