@@ -57,7 +57,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """The streaming benchmark against the documentation's own server; some minutes on a quiet machine."""
-    session.install(".", "fastapi", "uvloop", "httptools")
+    session.install(".[speed]", "fastapi")
     session.run("python", "benchmarks/streaming/run.py", *session.posargs)
 
 

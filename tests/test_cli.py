@@ -99,6 +99,20 @@ def test_index_takes_over_changed_new_and_removed_pages(tmp_path: Path):
     assert report["generation"] == "gen-2"
 
 
+def test_patterns_say_which_files_are_pages_and_a_dry_run_does_nothing(tmp_path: Path):
+    some = ["index", str(DOCS), "--include", "module-1/*", "--exclude", "*exercise*"]
+
+    dry = json.loads(run(*some, "--dry-run", cwd=tmp_path).stdout)
+    assert not list(tmp_path.glob(".chatkit-rag/index/gen-*"))
+    real = json.loads(run(*some, cwd=tmp_path).stdout)
+    found = json.loads(run("search", "exercise", "--limit", "50", cwd=tmp_path).stdout)
+
+    assert dry["added"] == real["added"] == real["pages"] < 12
+    assert (dry["generation"], real["generation"]) == ("", "gen-1")
+    paths = {hit["metadata"]["path"] for hit in found["hits"]}
+    assert all(path.startswith("/module-1") and "exercise" not in path for path in paths)
+
+
 def test_search_prints_passages_as_json(tmp_path: Path):
     run("index", str(DOCS), "--site", "robots", "--url", "https://course.example/docs/", cwd=tmp_path)
 

@@ -87,6 +87,13 @@ def index(
     url: Url = None,
     site: Site = None,
     language: Language = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Read only files that fit this pattern; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave files out that fit this pattern; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     keep: Annotated[int, typer.Option(min=1, help="Generations of the index that stay on disk.")] = 2,
     data_dir: DataDir = None,
 ) -> None:
@@ -94,7 +101,8 @@ def index(
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    console.index(Settings.read(url=url, site=site, language=language, data_dir=data_dir), docs, keep=keep)
+    choice = console.IndexChoice(include=tuple(include or ()), exclude=tuple(exclude or ()), dry_run=dry_run, keep=keep)
+    console.index(Settings.read(url=url, site=site, language=language, data_dir=data_dir), docs, choice)
 
 
 @app.command()

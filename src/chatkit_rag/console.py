@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,19 @@ _out = Console(soft_wrap=True, highlight=False, markup=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def index(settings: Settings, docs: Path, *, keep: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexChoice:
+    """What is indexed of a folder, and what is kept."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    dry_run: bool = False
+    keep: int = 2
+
+
+def index(settings: Settings, docs: Path, choice: IndexChoice) -> None:
     """Indexes a folder, and prints the report as JSON."""
-    _print_json(_index(settings, docs, keep=keep).to_json())
+    _print_json(_index(settings, docs, choice).to_json())
 
 
 def search(settings: Settings, query: str, *, limit: int, site: str | None) -> None:
@@ -55,7 +66,8 @@ def _is_indexed(settings: Settings) -> bool:
     return Generations(settings.index_dir).current() is not None
 
 
-def _index(settings: Settings, docs: Path, *, keep: int = 2) -> IngestReport:
+def _index(settings: Settings, docs: Path, choice: IndexChoice | None = None) -> IngestReport:
+    choice = choice or IndexChoice()
     columns = (
         TextColumn("Indexing"),
         BarColumn(),
@@ -67,12 +79,15 @@ def _index(settings: Settings, docs: Path, *, keep: int = 2) -> IngestReport:
         task = progress.add_task("", total=None)
 
         async def run() -> IngestReport:
-            async with EdgeIndex(settings.index_dir, language=settings.language, keep=keep) as opened:
+            async with EdgeIndex(settings.index_dir, language=settings.language, keep=choice.keep) as opened:
                 return await ingest(
                     docs,
                     opened,
                     site=settings.site,
                     url=settings.url,
+                    include=choice.include,
+                    exclude=choice.exclude,
+                    dry_run=choice.dry_run,
                     on_progress=lambda pages, path: progress.update(task, completed=pages, description=path),
                 )
 

@@ -1,8 +1,9 @@
 """Pages in, a published index out: what `chatkit-rag index` does, as a function."""
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ async def ingest(
     *,
     site: str = "",
     url: str = "",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    dry_run: bool = False,
     on_progress: Progress | None = None,
 ) -> IngestReport:
     """Brings `site` in `index` in step with `source`: new and changed pages in, removed ones out.
@@ -54,6 +58,9 @@ async def ingest(
         index: where to; the pages of other sites in it stay.
         site: the name that the pages are searched under.
         url: the course's public address, which citations begin with; without it they are relative.
+        include: patterns (`module-1/*`) of files; where there are any, only what fits one is a page.
+        exclude: patterns of files that are no pages, whatever else they fit.
+        dry_run: report what would be done, and do nothing.
         on_progress: called after every page that was read.
 
     Nothing is published, and the index stays as it was, when nothing changed or when an error is raised.
@@ -66,6 +73,9 @@ async def ingest(
     documents: list[Document] = []
     skipped: list[SkippedPage] = []
     async for page in _pages(source):
+        file = page.page if isinstance(page, SkippedPage) else page.source or page.path
+        if (include and not _fits(file, include)) or _fits(file, exclude):
+            continue
         if isinstance(page, SkippedPage):
             skipped.append(page)
             continue
@@ -85,7 +95,8 @@ async def ingest(
 
     records = [record for record in known if record.site != site] + list(now.values())
     passages = await anyio.to_thread.run_sync(_cut, records)
-    generation = await _publish(index, records, passages) if added or removed or changed else await index.generation()
+    publishes = not dry_run and bool(added or removed or changed)
+    generation = await _publish(index, records, passages) if publishes else await index.generation()
     return IngestReport(
         pages=len(now),
         added=len(added),
@@ -97,6 +108,10 @@ async def ingest(
         seconds=time.monotonic() - started,
         generation=generation,
     )
+
+
+def _fits(file: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(file, pattern) for pattern in patterns)
 
 
 async def _publish(index: PassageIndex, records: list[PageRecord], passages: list[Passage]) -> str:
