@@ -3,10 +3,18 @@
 Plain data. Reading pages is `ingestion`'s work, finding passages `retrieval`'s, numbering citations `agent`'s.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+
+
+def without_code(text: str) -> str:
+    """A passage's text without its code fences; one that is not closed reaches to the end."""
+    return _FENCE.sub(" ", text)
 
 
 def page_url(base: str, path: str, anchor: str = "") -> str:

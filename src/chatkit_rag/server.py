@@ -215,8 +215,6 @@ def _last_question(history: Sequence[ThreadItem]) -> str:
 
 
 async def _frames(events: AsyncGenerator[ThreadStreamEvent, None]) -> AsyncGenerator[bytes, None]:
-    try:
+    async with aclosing(events):
         async for event in events:
             yield to_sse(event)
-    finally:
-        await events.aclose()

@@ -31,12 +31,11 @@ from chatkit_rag.agent.citations import CitationReader
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
-from chatkit_rag.documents import Citation, Hit
+from chatkit_rag.documents import Citation, Hit, without_code
 from chatkit_rag.errors import ModelFailed
 
 _EXCERPT = 200
 _BETWEEN_HEADINGS = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
-_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
 
 
@@ -164,5 +163,5 @@ def annotation_of(citation: Citation) -> Annotation:
 
 def excerpt(text: str) -> str:
     """How a passage begins, for a card: prose only, without marks of Markdown, cut between words."""
-    prose = " ".join(_MARKS.sub("", _FENCE.sub(" ", text)).split())
+    prose = " ".join(_MARKS.sub("", without_code(text)).split())
     return prose if len(prose) <= _EXCERPT else f"{prose[:_EXCERPT].rsplit(' ', 1)[0]} …"

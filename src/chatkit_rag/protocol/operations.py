@@ -71,7 +71,8 @@ async def create_thread(server: Server, request: ThreadsCreateReq, context: Requ
     thread = ThreadMetadata(id=server.store.generate_thread_id(context), created_at=utc_now())
     await run_to_end(server.store.save_thread(thread, context))
     question = await _store_question(server, thread, request.params.input, files, context)
-    return _answer(server, thread, question, context, [ThreadCreatedEvent(thread=public_thread(thread))])
+    known = [ThreadCreatedEvent(thread=public_thread(thread)), ThreadItemDoneEvent(item=question)]
+    return _answer(server, thread, question, context, known)
 
 
 async def add_user_message(server: Server, request: ThreadsAddUserMessageReq, context: RequestContext) -> Events:
@@ -79,7 +80,7 @@ async def add_user_message(server: Server, request: ThreadsAddUserMessageReq, co
     thread = await _open_thread(server, request.params.thread_id, context)
     files = await _own_files(server, request.params.input, context)
     question = await _store_question(server, thread, request.params.input, files, context)
-    return _answer(server, thread, question, context, [])
+    return _answer(server, thread, question, context, [ThreadItemDoneEvent(item=question)])
 
 
 async def retry_after_item(server: Server, request: ThreadsRetryAfterItemReq, context: RequestContext) -> Events:
@@ -106,7 +107,7 @@ async def add_client_tool_output(
         raise Conflict("no tool call waits for a result", details={"thread_id": thread.id})
     completed = call.model_copy(update={"status": "completed", "output": request.params.result})
     await run_to_end(server.store.save_item(thread.id, completed, context))
-    return Turn(server, thread, context).stream(lambda: server.respond(thread, None, context))
+    return _answer(server, thread, None, context)
 
 
 async def add_structured_input(
@@ -119,7 +120,7 @@ async def add_structured_input(
         raise Conflict("these questions are not waiting for answers", details={"item_id": request.params.item_id})
     answered = with_answers(item, request.params.input)
     await run_to_end(server.store.save_item(thread.id, answered, context))
-    return _replaced_then(server, thread, answered, context)
+    return _answer(server, thread, None, context, [ThreadItemReplacedEvent(item=answered)])
 
 
 async def custom_action(server: Server, request: ThreadsCustomActionReq, context: RequestContext) -> Events:
@@ -260,14 +261,6 @@ def _attachment_store(server: Server) -> AttachmentStore[RequestContext]:
     return server.attachment_store
 
 
-async def _replaced_then(server: Server, thread: ThreadMetadata, item: ThreadItem, context: RequestContext) -> Events:
-    """The changed item, then how the answer goes on."""
-    yield ThreadItemReplacedEvent(item=item)
-    async with aclosing(Turn(server, thread, context).stream(lambda: server.respond(thread, None, context))) as events:
-        async for event in events:
-            yield event
-
-
 async def _store_question(
     server: Server,
     thread: ThreadMetadata,
@@ -304,11 +297,12 @@ async def _own_files(server: Server, message: UserMessageInput, context: Request
 async def _answer(
     server: Server,
     thread: ThreadMetadata,
-    question: UserMessageItem,
+    question: UserMessageItem | None,
     context: RequestContext,
-    before: Sequence[ThreadStreamEvent],
+    before: Sequence[ThreadStreamEvent] = (),
 ) -> Events:
-    for event in [*before, ThreadItemDoneEvent(item=question)]:
+    """What is known already, then the answer; without a question, how the answer goes on."""
+    for event in before:
         yield event
     turn = Turn(server, thread, context)
     async with aclosing(turn.stream(lambda: server.respond(thread, question, context))) as events:

@@ -22,7 +22,7 @@ from itertools import pairwise
 
 import qdrant_edge as engine
 
-from chatkit_rag.documents import Passage
+from chatkit_rag.documents import Passage, without_code
 
 SATURATION = 2.0
 """BM25's k: how much a term's second occurrence still adds."""
@@ -63,7 +63,6 @@ _SPOKEN = {"c++": "cplusplus", "c#": "csharp", "f#": "fsharp"}
 _NAME = re.compile(r"(?<!\w)(?:c\+\+|[cf]#)(?!\w)")
 _APOSTROPHE = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}]")
 _EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])")
-_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 _ASKING = {
     "english": frozenset(
@@ -188,4 +187,4 @@ def _spelled_out(name: re.Match[str]) -> str:
 
 
 def _emphasised(text: str) -> str:
-    return " ".join(bold or italic for bold, italic in _EMPHASIS.findall(_FENCE.sub(" ", text)))
+    return " ".join(bold or italic for bold, italic in _EMPHASIS.findall(without_code(text)))

@@ -144,7 +144,7 @@ class SQLiteStore(BaseStore):
 
     async def ping(self) -> None:
         """See `Lifecycle.ping`."""
-        await self._rows(sa.select(sa.literal(1)))
+        await self._execute(sa.select(sa.literal(1)))
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
@@ -153,7 +153,7 @@ class SQLiteStore(BaseStore):
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         payload = _THREAD.dump_json(in_utc(thread)).decode()
-        await self._write(_upsert(_threads, context, ("id",), id=thread.id, payload=payload))
+        await self._execute(_upsert(_threads, context, ("id",), id=thread.id, payload=payload))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
@@ -161,7 +161,7 @@ class SQLiteStore(BaseStore):
         for name, value in changes.items():
             payload = sa.func.json_set(payload, f"$.{name}", sa.func.json(_ANY.dump_json(value).decode()))
         changed = sa.update(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id)
-        if not await self._rows(changed.values(payload=payload).returning(_threads.c.id)):
+        if not await self._execute(changed.values(payload=payload).returning(_threads.c.id)):
             raise NotFound("thread", thread_id)
 
     async def save_feedback(
@@ -177,7 +177,7 @@ class SQLiteStore(BaseStore):
         statement = insert(_feedback).values(rows)
         key = ["tenant", "user", "thread_id", "item_id"]
         set_ = {"payload": statement.excluded.payload}
-        await self._write(statement.on_conflict_do_update(index_elements=key, set_=set_))
+        await self._execute(statement.on_conflict_do_update(index_elements=key, set_=set_))
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
@@ -189,7 +189,7 @@ class SQLiteStore(BaseStore):
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
-        await self._write(sa.delete(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id))
+        await self._execute(sa.delete(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id))
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
@@ -203,7 +203,7 @@ class SQLiteStore(BaseStore):
         """See `Store.add_thread_item`."""
         row = {"thread_id": thread_id, "id": item.id, "payload": _to_json(in_utc(item))}
         try:
-            await self._write(_upsert(_items, context, ("thread_id", "id"), **row))
+            await self._execute(_upsert(_items, context, ("thread_id", "id"), **row))
         except IntegrityError as exc:  # the only constraint left to break is the thread's existence
             raise NotFound("thread", thread_id) from exc
 
@@ -214,18 +214,18 @@ class SQLiteStore(BaseStore):
     async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
         """See `Store.load_item`."""
         statement = sa.select(_items.c.payload).where(*_in_thread(thread_id, context), _items.c.id == item_id)
-        rows = await self._rows(statement)
+        rows = await self._execute(statement)
         if not rows:
             raise NotFound("item", item_id)
         return _ITEM.validate_json(rows[0].payload)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""
-        await self._write(sa.delete(_items).where(*_in_thread(thread_id, context), _items.c.id == item_id))
+        await self._execute(sa.delete(_items).where(*_in_thread(thread_id, context), _items.c.id == item_id))
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
-        await self._write(_upsert(_attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment)))
+        await self._execute(_upsert(_attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment)))
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""
@@ -235,10 +235,10 @@ class SQLiteStore(BaseStore):
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """See `Store.delete_attachment`."""
         owned = _owned(_attachments, context)
-        await self._write(sa.delete(_attachments).where(*owned, _attachments.c.id == attachment_id))
+        await self._execute(sa.delete(_attachments).where(*owned, _attachments.c.id == attachment_id))
 
     async def _payload(self, table: sa.Table, what: str, id_: str, context: RequestContext) -> str:
-        rows = await self._rows(sa.select(table.c.payload).where(*_owned(table, context), table.c.id == id_))
+        rows = await self._execute(sa.select(table.c.payload).where(*_owned(table, context), table.c.id == id_))
         if not rows:
             raise NotFound(what, id_)
         return rows[0].payload
@@ -256,20 +256,18 @@ class SQLiteStore(BaseStore):
         statement = sa.select(table.c.id, table.c.payload).where(*within).limit(clamped(limit) + 1)
         ascending = order == "asc"
         if after is not None:
-            place = await self._rows(sa.select(table.c.seq).where(*within, table.c.id == after))
+            place = await self._execute(sa.select(table.c.seq).where(*within, table.c.id == after))
             if not place:
                 raise NotFound(what, after)
             beyond = table.c.seq > place[0].seq if ascending else table.c.seq < place[0].seq
             statement = statement.where(beyond)
-        return await self._rows(statement.order_by(table.c.seq.asc() if ascending else table.c.seq.desc()))
-
-    async def _rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
-        return await run_to_end(self._execute(statement))
-
-    async def _write(self, statement: sa.Executable) -> None:
-        await run_to_end(self._execute(statement))
+        return await self._execute(statement.order_by(table.c.seq.asc() if ascending else table.c.seq.desc()))
 
     async def _execute(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """The rows of a statement, which is carried out wholly or not at all, whatever becomes of its caller."""
+        return await run_to_end(self._run(statement))
+
+    async def _run(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         await self.open()
         assert self._engine is not None  # noqa: S101 - `open` has just set it, or raised
         try:
