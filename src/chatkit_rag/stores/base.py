@@ -11,6 +11,7 @@ The rules that ChatKit's own interface leaves open:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -149,6 +150,58 @@ class KeepsFeedback(Protocol):
         self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
     ) -> None:
         """Stores `feedback` (`kind`, and what else came with it) for each item; the reader's last word counts."""
+        ...
+
+
+@runtime_checkable
+class KeepsLeases(Protocol):
+    """A store that says, for all processes over it, whose turn a thread is in."""
+
+    async def take_lease(self, thread_id: str, holder: str, seconds: float, context: RequestContext) -> bool:
+        """Whether the thread is now `holder`'s, for `seconds` from now; taking it again prolongs it.
+
+        Raises NotFound where the thread is not there.
+        """
+        ...
+
+    async def release_lease(self, thread_id: str, holder: str, context: RequestContext) -> None:
+        """Frees the thread, if it is `holder`'s."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedRequest:
+    """A request that carried an idempotency key."""
+
+    fingerprint: str
+    """What it said, in short: the same key with other words is a mistake of the client's."""
+    busy_until: float
+    """Seconds since the epoch: until then it is being carried out; over when that has passed."""
+    thread_id: str = ""
+    """The thread that it wrote to; empty while nothing was written."""
+    item_id: str = ""
+    """The item behind which its answer stands."""
+
+
+@runtime_checkable
+class RemembersRequests(Protocol):
+    """A store that knows which requests were carried out already."""
+
+    async def claim_request(
+        self, key: str, request: RememberedRequest, seconds: float, context: RequestContext
+    ) -> RememberedRequest | None:
+        """None where `key` is new and now stands for `request`, for `seconds`; else the request that it stands for.
+
+        A key whose request was given up before it wrote anything is new again. Of several at once, one gets None.
+        """
+        ...
+
+    async def note_request(self, key: str, request: RememberedRequest, context: RequestContext) -> None:
+        """Brings what is remembered under `key` up to date; nothing happens where nothing is."""
+        ...
+
+    async def forget_request(self, key: str, context: RequestContext) -> None:
+        """Makes `key` new again."""
         ...
 
 

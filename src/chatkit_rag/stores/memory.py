@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
+from chatkit_rag.stores.coordination import InProcessCoordination
 from chatkit_rag.stores.paging import clamped, page_of
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -65,10 +66,11 @@ class _Owned:
     """Thread -> item -> what the reader thinks of it."""
 
 
-class MemoryStore(BaseStore):
+class MemoryStore(InProcessCoordination, BaseStore):
     """A `Store` in memory. Owners are kept apart; records are copied in and out."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._owners: dict[tuple[str, str], _Owned] = {}
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
@@ -80,7 +82,7 @@ class MemoryStore(BaseStore):
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
-        self._of(context).threads.put(thread.id, in_utc(_copy_thread(thread)))
+        self._of(context).threads.put(thread.id, in_utc(_metadata_of(thread)))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`."""
@@ -93,6 +95,11 @@ class MemoryStore(BaseStore):
         """See `KeepsFeedback.save_feedback`."""
         kept = self._of(context).feedback.setdefault(thread_id, {})
         kept.update({item_id: dict(feedback) for item_id in item_ids})
+
+    async def take_lease(self, thread_id: str, holder: str, seconds: float, context: RequestContext) -> bool:
+        """See `KeepsLeases.take_lease`."""
+        await self.load_thread(thread_id, context)
+        return await super().take_lease(thread_id, holder, seconds, context)
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
@@ -157,10 +164,14 @@ class MemoryStore(BaseStore):
         return self._owners.setdefault(context.owner, _Owned())
 
 
-def _copy_thread(record: BaseModel) -> ThreadMetadata:
+def _metadata_of(record: BaseModel) -> ThreadMetadata:
     # A `Thread` carries items, which have their own place: only the metadata is kept.
-    fields = {name: getattr(record, name) for name in ThreadMetadata.model_fields}
-    return ThreadMetadata.model_construct(**fields).model_copy(deep=True)
+    return ThreadMetadata.model_construct(**{name: getattr(record, name) for name in ThreadMetadata.model_fields})
+
+
+def _copy_thread(record: BaseModel) -> ThreadMetadata:
+    copy: ThreadMetadata = record.model_copy(deep=True)  # type: ignore[assignment] - only threads are put in
+    return copy
 
 
 def _copy_item(record: BaseModel) -> ThreadItem:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 Row = TypeVar("Row", bound=BaseModel)
 
 MAX_LIMIT = 100
+DEFAULT_PAGE = 20
 
 
 def clamped(limit: int) -> int:

@@ -1,8 +1,10 @@
-"""`SQLiteStore`: threads in one file. SQLAlchemy is imported here and nowhere else."""
+"""`SQLiteStore`: threads in one file."""
 
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,75 +20,18 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import StoreUnavailable
-from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
+from chatkit_rag.stores import sql_tables as tables
+from chatkit_rag.stores.base import BaseStore, NotFound, RememberedRequest, in_utc
+from chatkit_rag.stores.interrupted import item_from_json
 from chatkit_rag.stores.paging import clamped, page_of
 from chatkit_rag.stores.shielding import run_to_end
 
-_ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
 _ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 # Writes what `ThreadMetadata` has and nothing more: a `Thread` carries items besides, which have their own place.
 _THREAD = TypeAdapter(ThreadMetadata)
 
 _BUSY_SECONDS = 5
-
-_schema = sa.MetaData()
-
-
-def _owner_columns() -> list[sa.Column[str]]:
-    return [sa.Column("tenant", sa.Text, nullable=False), sa.Column("user", sa.Text, nullable=False)]
-
-
-# `seq` is given by the database in the insert: the order of arrival, which no clock can disturb. The payload is the
-# record as ChatKit's own JSON.
-_threads = sa.Table(
-    "threads",
-    _schema,
-    *_owner_columns(),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.UniqueConstraint("tenant", "user", "id"),
-    sa.Index("threads_in_order", "tenant", "user", "seq"),
-    sqlite_autoincrement=True,
-)
-_items = sa.Table(
-    "items",
-    _schema,
-    *_owner_columns(),
-    sa.Column("thread_id", sa.Text, nullable=False),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.UniqueConstraint("tenant", "user", "thread_id", "id"),
-    sa.Index("items_in_order", "tenant", "user", "thread_id", "seq"),
-    sa.ForeignKeyConstraint(
-        ["tenant", "user", "thread_id"], ["threads.tenant", "threads.user", "threads.id"], ondelete="CASCADE"
-    ),
-    sqlite_autoincrement=True,
-)
-_feedback = sa.Table(
-    "feedback",
-    _schema,
-    *_owner_columns(),
-    sa.Column("thread_id", sa.Text, nullable=False),
-    sa.Column("item_id", sa.Text, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.PrimaryKeyConstraint("tenant", "user", "thread_id", "item_id"),
-    sa.ForeignKeyConstraint(
-        ["tenant", "user", "thread_id", "item_id"],
-        ["items.tenant", "items.user", "items.thread_id", "items.id"],
-        ondelete="CASCADE",
-    ),
-)
-_attachments = sa.Table(
-    "attachments",
-    _schema,
-    *_owner_columns(),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.PrimaryKeyConstraint("tenant", "user", "id"),
-)
 
 
 class SQLiteStore(BaseStore):
@@ -148,20 +93,20 @@ class SQLiteStore(BaseStore):
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
-        return _THREAD.validate_json(await self._payload(_threads, "thread", thread_id, context))
+        return _THREAD.validate_json(await self._payload(tables.threads, "thread", thread_id, context))
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         payload = _THREAD.dump_json(in_utc(thread)).decode()
-        await self._execute(_upsert(_threads, context, ("id",), id=thread.id, payload=payload))
+        await self._execute(_upsert(tables.threads, context, ("id",), id=thread.id, payload=payload))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
-        payload: sa.ColumnElement[str] = _threads.c.payload
+        payload: sa.ColumnElement[str] = tables.threads.c.payload
         for name, value in changes.items():
             payload = sa.func.json_set(payload, f"$.{name}", sa.func.json(_ANY.dump_json(value).decode()))
-        changed = sa.update(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id)
-        if not await self._execute(changed.values(payload=payload).returning(_threads.c.id)):
+        changed = sa.update(tables.threads).where(*_owned(tables.threads, context), tables.threads.c.id == thread_id)
+        if not await self._execute(changed.values(payload=payload).returning(tables.threads.c.id)):
             raise NotFound("thread", thread_id)
 
     async def save_feedback(
@@ -174,7 +119,7 @@ class SQLiteStore(BaseStore):
             {"tenant": tenant, "user": user, "thread_id": thread_id, "item_id": item_id, "payload": payload}
             for item_id in item_ids
         ]
-        statement = insert(_feedback).values(rows)
+        statement = insert(tables.feedback).values(rows)
         key = ["tenant", "user", "thread_id", "item_id"]
         set_ = {"payload": statement.excluded.payload}
         await self._execute(statement.on_conflict_do_update(index_elements=key, set_=set_))
@@ -183,27 +128,29 @@ class SQLiteStore(BaseStore):
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
         """See `Store.load_threads`."""
-        rows = await self._page(_threads, _owned(_threads, context), after, limit, order, "thread")
+        rows = await self._page(tables.threads, _owned(tables.threads, context), after, limit, order, "thread")
         threads = [_THREAD.validate_json(row.payload) for row in rows]
         return page_of(threads, clamped(limit), last_id=_last_id(rows, limit))
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
-        await self._execute(sa.delete(_threads).where(*_owned(_threads, context), _threads.c.id == thread_id))
+        await self._execute(
+            sa.delete(tables.threads).where(*_owned(tables.threads, context), tables.threads.c.id == thread_id)
+        )
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
     ) -> Page[ThreadItem]:
         """See `Store.load_thread_items`."""
-        rows = await self._page(_items, _in_thread(thread_id, context), after, limit, order, "item")
-        items = [_ITEM.validate_json(row.payload) for row in rows]
+        rows = await self._page(tables.items, _in_thread(thread_id, context), after, limit, order, "item")
+        items = [item_from_json(row.payload) for row in rows]
         return page_of(items, clamped(limit), last_id=_last_id(rows, limit))
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.add_thread_item`."""
         row = {"thread_id": thread_id, "id": item.id, "payload": _to_json(in_utc(item))}
         try:
-            await self._execute(_upsert(_items, context, ("thread_id", "id"), **row))
+            await self._execute(_upsert(tables.items, context, ("thread_id", "id"), **row))
         except IntegrityError as exc:  # the only constraint left to break is the thread's existence
             raise NotFound("thread", thread_id) from exc
 
@@ -213,29 +160,100 @@ class SQLiteStore(BaseStore):
 
     async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
         """See `Store.load_item`."""
-        statement = sa.select(_items.c.payload).where(*_in_thread(thread_id, context), _items.c.id == item_id)
+        statement = sa.select(tables.items.c.payload).where(
+            *_in_thread(thread_id, context), tables.items.c.id == item_id
+        )
         rows = await self._execute(statement)
         if not rows:
             raise NotFound("item", item_id)
-        return _ITEM.validate_json(rows[0].payload)
+        return item_from_json(rows[0].payload)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""
-        await self._execute(sa.delete(_items).where(*_in_thread(thread_id, context), _items.c.id == item_id))
+        await self._execute(
+            sa.delete(tables.items).where(*_in_thread(thread_id, context), tables.items.c.id == item_id)
+        )
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
-        await self._execute(_upsert(_attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment)))
+        await self._execute(
+            _upsert(tables.attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment))
+        )
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""
-        payload = await self._payload(_attachments, "attachment", attachment_id, context)
+        payload = await self._payload(tables.attachments, "attachment", attachment_id, context)
         return _ATTACHMENT.validate_json(payload)
 
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """See `Store.delete_attachment`."""
-        owned = _owned(_attachments, context)
-        await self._execute(sa.delete(_attachments).where(*owned, _attachments.c.id == attachment_id))
+        owned = _owned(tables.attachments, context)
+        await self._execute(sa.delete(tables.attachments).where(*owned, tables.attachments.c.id == attachment_id))
+
+    async def take_lease(self, thread_id: str, holder: str, seconds: float, context: RequestContext) -> bool:
+        """See `KeepsLeases.take_lease`; by the clock of the machine, which all processes over one file share."""
+        tenant, user = context.owner
+        now = time.time()
+        lease = insert(tables.leases).values(
+            tenant=tenant, user=user, thread_id=thread_id, holder=holder, until=now + seconds
+        )
+        taken = lease.on_conflict_do_update(
+            index_elements=["tenant", "user", "thread_id"],
+            set_={"holder": holder, "until": now + seconds},
+            where=sa.or_(tables.leases.c.holder == holder, tables.leases.c.until <= now),
+        )
+        try:
+            return bool(await self._execute(taken.returning(tables.leases.c.holder)))
+        except IntegrityError as exc:  # the only constraint left to break is the thread's existence
+            raise NotFound("thread", thread_id) from exc
+
+    async def release_lease(self, thread_id: str, holder: str, context: RequestContext) -> None:
+        """See `KeepsLeases.release_lease`."""
+        held = (
+            *_owned(tables.leases, context),
+            tables.leases.c.thread_id == thread_id,
+            tables.leases.c.holder == holder,
+        )
+        await self._execute(sa.delete(tables.leases).where(*held))
+
+    async def claim_request(
+        self, key: str, request: RememberedRequest, seconds: float, context: RequestContext
+    ) -> RememberedRequest | None:
+        """See `RemembersRequests.claim_request`."""
+        tenant, user = context.owner
+        now = time.time()
+        values = {**asdict(request), "expires": now + seconds}
+        claim = insert(tables.requests).values(tenant=tenant, user=user, key=key, **values)
+        given_up = sa.and_(tables.requests.c.thread_id == "", tables.requests.c.busy_until <= now)
+        claimed = claim.on_conflict_do_update(
+            index_elements=["tenant", "user", "key"],
+            set_=values,
+            where=sa.or_(tables.requests.c.expires <= now, given_up),
+        )
+        if await self._execute(claimed.returning(tables.requests.c.key)):
+            await self._execute(sa.delete(tables.requests).where(tables.requests.c.expires <= now))
+            return None
+        columns = [field.name for field in fields(RememberedRequest)]
+        known = await self._execute(
+            sa.select(*(tables.requests.c[name] for name in columns)).where(
+                *_owned(tables.requests, context), tables.requests.c.key == key
+            )
+        )
+        # Forgotten in between, by whoever held it: it was refused, and so the claim may be made again.
+        if not known:
+            return await self.claim_request(key, request, seconds, context)
+        return RememberedRequest(**dict(zip(columns, known[0], strict=True)))
+
+    async def note_request(self, key: str, request: RememberedRequest, context: RequestContext) -> None:
+        """See `RemembersRequests.note_request`."""
+        noted = sa.update(tables.requests).where(*_owned(tables.requests, context), tables.requests.c.key == key)
+        await self._execute(noted.values(**asdict(request)))
+
+    async def forget_request(self, key: str, context: RequestContext) -> None:
+        """See `RemembersRequests.forget_request`."""
+        await self._execute(
+            sa.delete(tables.requests).where(*_owned(tables.requests, context), tables.requests.c.key == key)
+        )
 
     async def _payload(self, table: sa.Table, what: str, id_: str, context: RequestContext) -> str:
         rows = await self._execute(sa.select(table.c.payload).where(*_owned(table, context), table.c.id == id_))
@@ -301,7 +319,7 @@ async def _make_file(engine: AsyncEngine) -> None:
 
 def _make_tables(connection: sa.Connection) -> None:
     # Not `create_all`, which looks first and creates then: two processes that start at once would both create.
-    for table in _schema.sorted_tables:
+    for table in tables.schema.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
@@ -322,7 +340,7 @@ def _owned(table: sa.Table, context: RequestContext) -> list[sa.ColumnElement[bo
 
 
 def _in_thread(thread_id: str, context: RequestContext) -> list[sa.ColumnElement[bool]]:
-    return [*_owned(_items, context), _items.c.thread_id == thread_id]
+    return [*_owned(tables.items, context), tables.items.c.thread_id == thread_id]
 
 
 def _upsert(table: sa.Table, context: RequestContext, key: tuple[str, ...], **values: str) -> sa.Executable:
