@@ -23,7 +23,7 @@ from chatkit_rag.documents import Passage
 from chatkit_rag.errors import ModelFailed
 from chatkit_rag.protocol.events import to_json, to_sse
 from chatkit_rag.stores.memory import MemoryStore
-from chatkit_rag.testing import FakeModelServer, ToolCall
+from chatkit_rag.testing import FakeModelServer, Fault, ToolCall
 
 pytestmark = pytest.mark.anyio
 
@@ -133,10 +133,12 @@ class TestTheSameAsTheRunner:
     async def test_a_broken_answer_is_the_models_failure(
         self, fake: FakeModelServer, model: ResponsesModel, turn: TurnContext, ending: Any
     ):
-        fake.ending = ending
+        fake.fault = Fault(ending)
 
         with pytest.raises(ModelFailed):
             await shown(agent_of(model), turn)
+
+        assert fake.fired == {ending: 1}
 
     async def test_closing_it_stops_the_model(self, fake: FakeModelServer, model: ResponsesModel, turn: TurnContext):
         fake.answer, fake.pause = "word " * 1000, 0.01
@@ -221,8 +223,9 @@ class TestWhatElseAResponseHolds:
         assert "".join(deltas) == "Let me see. Yes."
         assert direct == through
 
-    async def test_a_refusal_is_a_failure_and_leaves_no_empty_message(self, turn: TurnContext):
-        agent = agent_of(Scripted(response_of(message_of({"type": "refusal", "refusal": "No."}))))
+    @pytest.mark.parametrize("path", [lambda agent: agent, through_the_runner], ids=["direct", "runner"])
+    async def test_a_refusal_is_a_failure_and_leaves_no_empty_message(self, turn: TurnContext, path: Any):
+        agent = path(agent_of(Scripted(response_of(message_of({"type": "refusal", "refusal": "No."})))))
         seen: list[str] = []
 
         async def read() -> None:

@@ -1,10 +1,10 @@
 """Which model answers."""
 
 import pytest
-from agents import OpenAIChatCompletionsModel
 from agents.testing import ScriptedModel
 
 from chatkit_rag.agent.models import DEFAULT_OPENAI_MODEL, choose_model
+from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.models.responses import ResponsesModel
 
@@ -21,9 +21,9 @@ SERVER = "http://127.0.0.1:9/v1/"
         ("auto", "key", ResponsesModel, f"{DEFAULT_OPENAI_MODEL} (Responses)", True),
         ("extractive", "key", ExtractiveModel, "extractive (no language model)", False),
         ("gpt-5", "key", ResponsesModel, "gpt-5 (Responses)", True),
-        ("chat:llama3", None, OpenAIChatCompletionsModel, "llama3 (Chat Completions)", True),
-        ("chat:llama3", "key", OpenAIChatCompletionsModel, "llama3 (Chat Completions)", True),
-        ("chat:org/model:7b", None, OpenAIChatCompletionsModel, "org/model:7b (Chat Completions)", True),
+        ("chat:llama3", None, ChatCompletionsModel, "llama3 (Chat Completions)", True),
+        ("chat:llama3", "key", ChatCompletionsModel, "llama3 (Chat Completions)", True),
+        ("chat:org/model:7b", None, ChatCompletionsModel, "org/model:7b (Chat Completions)", True),
     ],
 )
 async def test_a_name_means_a_model(name: str, key: str | None, kind: type, label: str, *, costs_money: bool):

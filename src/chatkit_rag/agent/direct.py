@@ -20,7 +20,7 @@ from chatkit.types import ThreadStreamEvent
 from openai.types.responses import ResponseCompletedEvent
 
 from chatkit_rag.agent.context import TurnContext
-from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed
+from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
 from chatkit_rag.agent.run import AnswerMessage, stream_answer
@@ -145,7 +145,6 @@ class _Response:
         message = self._message
         if message is None or item.get("type") != "message":
             return ()
-        if {part.get("type") for part in item.get("content") or ()} == {"refusal"}:
-            raise ResponseFailed("the model declined to answer", reason=FailureReason.REFUSED)
+        raise_where_declined(part.get("type") for part in item.get("content") or ())
         self._message = None
-        return [*message.close(), message.done()]
+        return message.finish(item.get("status"))

@@ -1,60 +1,68 @@
-"""`FakeModelServer`: OpenAI's Responses interface over real HTTP, with answers that a test writes.
+"""`FakeModelServer`: OpenAI's interfaces over real HTTP, with answers that a test writes and faults that it asks for.
 
 Not a model, and not a mock: the client's own connection, serialisation and stream parsing run against it.
+
+    POST /v1/responses          answers, streamed or not      responses_wording
+    POST /v1/chat/completions   the same answers              chat_wording
+    POST /v1/embeddings         vectors out of hashed words   embeddings
+    GET  /v1/models
 """
 
 import asyncio
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import orjson
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from aiohttp import web
 
+from chatkit_rag.testing.chat_wording import ChatWording
+from chatkit_rag.testing.embeddings import embeddings
+from chatkit_rag.testing.faults import HUGE, Fault, FaultKind, error_body
+from chatkit_rag.testing.responses_wording import ResponsesWording
+from chatkit_rag.testing.wording import ToolCall, Wording
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """The model calls a tool instead of answering."""
-
-    name: str
-    arguments: dict[str, Any]
+_START_SECONDS = 10.0
+_STOP_SECONDS = 0.05
+"""For requests under way when the server stops; then they are cut."""
 
 
 @dataclass(slots=True)
 class FakeModelServer:
     """A model server on a loopback port, in a thread of its own; a context manager.
 
-    Set `answer` and the rest before or between requests; read `requests` and `sent` afterwards.
+    Set `answer` and the rest before or between requests; read `requests`, `fired` and `sent` afterwards. Leaving it
+    cuts the requests that are under way, silent ones too.
     """
 
     answer: str = "Yes [1]."
     """What the model says."""
     script: list[str | ToolCall] = field(default_factory=list[str | ToolCall])
     """What it says to the next requests instead, one each, and then no more."""
-    ending: Literal["completed", "incomplete", "failed"] = "completed"
-    """How a response ends: `incomplete` is what the interface says when the model ran out of tokens."""
+    fault: Fault | None = None
+    """What goes wrong. A request that is refused or met with silence takes nothing from the script."""
     piece: int = 4
     """Characters in one delta."""
     pause: float = 0.0
     """Seconds before each delta."""
-    status: int = 200
-    """Anything else: requests are refused with it."""
-    break_after: int | None = None
-    """Deltas after which the connection is cut; None for never."""
+    dimensions: int = 256
+    """Of embeddings, where a request names no number."""
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """The bodies that were received."""
+    """The bodies of the requests for answers."""
+    embedding_requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The bodies of the requests for embeddings."""
     sent: int = 0
     """Deltas that were sent, over all requests."""
+    fired: Counter[FaultKind] = field(default_factory=Counter[FaultKind])
+    """How often each fault has happened."""
     disconnects: int = 0
     """Requests whose client left before the end."""
-    _server: uvicorn.Server | None = None
+    _running: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+    _runner: web.AppRunner | None = None
     _thread: threading.Thread | None = None
     _port: int = 0
 
@@ -63,113 +71,175 @@ class FakeModelServer:
         """What to give a client as the interface's address."""
         return f"http://127.0.0.1:{self._port}/v1"
 
+    @property
+    def connections(self) -> int:
+        """How many connections of clients are open now."""
+        server = self._runner.server if self._runner else None
+        return len(server.connections) if server else 0
+
     def __enter__(self) -> Self:
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         self._port = listening.getsockname()[1]
-        app = Starlette(routes=[Route("/v1/responses", self._responses, methods=["POST"])])
-        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
-        server = self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listening, started)), name="fake model server", daemon=True
+        )
         self._thread.start()
-        deadline = time.monotonic() + 10
-        while not server.started:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the fake model server did not start")
-            time.sleep(0.01)
+        self._running = started.result(_START_SECONDS)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(timeout=10)
+        running, self._running = self._running, None
+        if running is not None and self._thread is not None:
+            loop, stop = running
+            loop.call_soon_threadsafe(stop.set)
+            self._thread.join()
 
-    async def _responses(self, request: Request) -> Response:
-        self.requests.append(orjson.loads(await request.body()))
-        if self.status != 200:
-            error = {"error": {"message": "refused by the test", "type": "test", "code": "test"}}
-            return Response(orjson.dumps(error), self.status, media_type="application/json")
+    async def _serve(
+        self, listening: socket.socket, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
+    ) -> None:
+        stop = asyncio.Event()
+
+        @web.middleware
+        async def counting(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except (asyncio.CancelledError, ConnectionError) as exc:
+                if not stop.is_set():
+                    self.disconnects += 1
+                # Writing to a client that is gone is nothing that aiohttp should log.
+                raise asyncio.CancelledError from exc
+
+        app = web.Application(middlewares=[counting], client_max_size=0)
+        app.router.add_post("/v1/responses", self._responses)
+        app.router.add_post("/v1/chat/completions", self._chat_completions)
+        app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_get("/v1/models", self._models)
+        runner = self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_SECONDS
+        )
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+        await runner.cleanup()
+
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, ResponsesWording)
+
+    async def _chat_completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, ChatWording)
+
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        self.embedding_requests.append(body)
+        if fault := self._take_fault():
+            return await self._fail(fault, request)
+        answer = embeddings(body, self.dimensions)
+        if answer is None:
+            return _json(error_body("'input' holds no text.", "invalid_request_error"), 400)
+        return _json(answer)
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        if fault := self._take_fault():
+            return await self._fail(fault, request)
+        model = {"id": "fake", "object": "model", "created": 0, "owned_by": "test"}
+        return _json({"object": "list", "data": [model]})
+
+    async def _answer(
+        self, request: web.Request, words: Callable[[str | ToolCall, int, dict[str, Any]], Wording]
+    ) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        self.requests.append(body)
         number = len(self.requests)
-        said = self.script.pop(0) if self.script else self.answer
-        events = self._says(number, said) if isinstance(said, str) else _calls(number, said)
-        return StreamingResponse(events, media_type="text/event-stream")
+        streams = body.get("stream") is True
+        fault = self._take_fault(answer=True, streams=streams)
+        if fault is not None and (fault.refuses or fault.kind == "silent"):
+            return await self._fail(fault, request)
+        wording = words(self.script.pop(0) if self.script else self.answer, number, body)
+        if streams:
+            return await self._stream(request, wording, fault)
+        if fault is None:
+            return _json(wording.whole("completed"))
+        if fault.kind == "incomplete" or fault.kind == "failed":  # noqa: PLR1714 - pyright narrows this form
+            self.fired[fault.kind] += 1
+            return _json(wording.whole(fault.kind))
+        return await self._fail(fault, request)
 
-    async def _says(self, number: int, answer: str) -> AsyncIterator[bytes]:
-        message_id = f"msg_{number}"
-        place: dict[str, Any] = {"item_id": message_id, "output_index": 0, "content_index": 0}
-        message: dict[str, Any] = {"id": message_id, "type": "message", "role": "assistant", "content": []}
-        finished = message | {"status": "completed", "content": [_part(answer)]}
-        frames = _Frames()
-        yield frames.event("response.created", response=_response(number, "in_progress", []))
-        added = message | {"status": "in_progress"}
-        yield frames.event("response.output_item.added", output_index=0, item=added)
-        yield frames.event("response.content_part.added", part=_part(""), **place)
-        try:
-            for start in range(0, len(answer), self.piece):
-                if self.break_after is not None and start // self.piece >= self.break_after:
-                    raise ConnectionAbortedError("cut by the test")
+    async def _stream(self, request: web.Request, wording: Wording, fault: Fault | None) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await stream.prepare(request)
+        await stream.write(wording.opening())
+        starts = range(0, len(wording.content), self.piece)
+        strikes_at = fault.strikes_at(len(starts)) if fault else None
+        for count in range(len(starts) + 1):
+            if fault and count == strikes_at and await self._strike(fault, request, stream, wording):
+                return stream
+            if count < len(starts):
                 await asyncio.sleep(self.pause)
-                delta = answer[start : start + self.piece]
                 self.sent += 1
-                yield frames.event("response.output_text.delta", delta=delta, logprobs=[], **place)
-        except asyncio.CancelledError:
-            self.disconnects += 1
-            raise
-        yield frames.event("response.output_text.done", text=answer, logprobs=[], **place)
-        yield frames.event("response.content_part.done", part=_part(answer), **place)
-        yield frames.event("response.output_item.done", output_index=0, item=finished)
-        yield frames.event(f"response.{self.ending}", response=_response(number, self.ending, [finished]))
+                await stream.write(wording.delta(wording.content[starts[count] : starts[count] + self.piece]))
+        await stream.write(wording.ending("completed"))
+        return stream
+
+    async def _strike(self, fault: Fault, request: web.Request, stream: web.StreamResponse, wording: Wording) -> bool:
+        """Lets the fault happen in the middle of the stream; returns whether that was the end of it."""
+        self.fired[fault.kind] += 1
+        match fault.kind:
+            case "cut":
+                _close(request)
+            case "stalls":
+                await _forever()
+            case "error_event":
+                await stream.write(wording.error())
+            case "incomplete" | "failed":
+                await stream.write(wording.ending(fault.kind))
+            case "ends_twice":
+                await stream.write(wording.ending("completed") + wording.complete_again())
+            case "malformed":
+                await stream.write(b'data: {"type": "response.output_text.delta", "delta": \n\n')
+                return False
+            case "huge_delta":
+                self.sent += 1
+                await stream.write(wording.delta("x" * HUGE))
+                return False
+            case _:
+                pass  # `ends_early`: that was it
+        return True
+
+    async def _fail(self, fault: Fault, request: web.Request) -> web.StreamResponse:
+        """The fault in place of an answer that is no stream."""
+        self.fired[fault.kind] += 1
+        if fault.refuses:
+            status, body, headers = fault.refusal(request.headers.get("Authorization", "").removeprefix("Bearer "))
+            return _json(body, status, headers)
+        if fault.kind == "silent":
+            await _forever()
+        if fault.kind == "cut":
+            _close(request)
+        return web.Response(body=b'{"id": ', content_type="application/json")
+
+    def _take_fault(self, *, answer: bool = False, streams: bool = False) -> Fault | None:
+        fault = self.fault
+        if fault is None or not fault.concerns(answer=answer, streams=streams):
+            return None
+        self.fault = fault.rest()
+        return fault
 
 
-class _Frames:
-    """Server-sent events, numbered as the interface numbers them."""
-
-    def __init__(self) -> None:
-        self._number = 0
-
-    def event(self, type_: str, **fields: Any) -> bytes:
-        data = orjson.dumps({"type": type_, "sequence_number": self._number, **fields})
-        self._number += 1
-        return b"event: " + type_.encode() + b"\ndata: " + data + b"\n\n"
+async def _forever() -> None:
+    """Until the client leaves, or the server stops."""
+    await asyncio.Event().wait()
 
 
-async def _calls(number: int, call: ToolCall) -> AsyncIterator[bytes]:
-    ids = {"id": f"fc_{number}", "call_id": f"call_{number}"}
-    item: dict[str, Any] = {"type": "function_call", **ids, "name": call.name}
-    arguments = orjson.dumps(call.arguments).decode()
-    finished = item | {"status": "completed", "arguments": arguments}
-    frames = _Frames()
-    yield frames.event("response.created", response=_response(number, "in_progress", []))
-    added = item | {"status": "in_progress", "arguments": ""}
-    yield frames.event("response.output_item.added", output_index=0, item=added)
-    yield frames.event(
-        "response.function_call_arguments.done", item_id=item["id"], output_index=0, name=call.name, arguments=arguments
-    )
-    yield frames.event("response.output_item.done", output_index=0, item=finished)
-    yield frames.event("response.completed", response=_response(number, "completed", [finished]))
+def _close(request: web.Request) -> None:
+    """Closes the connection, behind what was written."""
+    if request.transport is not None:
+        request.transport.close()
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _response(number: int, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
-    usage = {
-        "input_tokens": 1,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 1,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 2,
-    }
-    return {
-        "id": f"resp_{number}",
-        "object": "response",
-        "created_at": 0,
-        "model": "fake",
-        "status": status,
-        "output": output,
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": usage if status == "completed" else None,
-    }
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, headers=headers, content_type="application/json")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from agents import Model, OpenAIChatCompletionsModel
+from agents import Model
 from openai import AsyncOpenAI, OpenAIError
 
+from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.errors import ConfigurationError
@@ -52,10 +53,9 @@ def choose_model(name: str | Model, *, api_key: str | None = None, base_url: str
         return ChosenModel(model=ExtractiveModel(), label="extractive (no language model)", costs_money=False)
     if name.startswith(_CHAT_COMPLETIONS):
         # Many compatible servers want no key; the client insists on some text.
-        client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url)
         name = name.removeprefix(_CHAT_COMPLETIONS)
-        model: Model = OpenAIChatCompletionsModel(name, client)
-        return ChosenModel(model=model, label=f"{name} (Chat Completions)", costs_money=True, connection=client)
+        chat = ChatCompletionsModel(name, api_key=api_key or "none", base_url=base_url)
+        return ChosenModel(model=chat, label=f"{name} (Chat Completions)", costs_money=True, connection=chat)
     try:
         # Makes no connection: it looks for the key and the address where everybody's programs have them.
         client = AsyncOpenAI(api_key=api_key, base_url=base_url)

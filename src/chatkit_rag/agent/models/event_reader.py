@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed
 
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark."""
+
 
 class EventReader:
     """Bytes of a server-sent event stream in, the data of its events out. Does no IO.
@@ -33,16 +36,36 @@ class EventReader:
             self._after_return = False
         if not piece:
             return
-        buffer = self._line + piece
-        # An event that comes in many pieces is not searched for line ends from its beginning each time.
-        lines = buffer.splitlines() if b"\n" in piece or b"\r" in piece else [buffer]
-        self._after_return = piece.endswith(b"\r")
-        self._line = b"" if piece.endswith((b"\n", b"\r")) else lines.pop()
+        if self._data or b"\r" in piece:
+            yield from self._feed_lines(piece)
+            return
+        # Nearly all servers end lines with a line feed and write an event's data in one line.
+        *blocks, self._line = (self._line + piece).split(b"\n\n")
         self._check(len(self._line))
+        for block in blocks:
+            before, field, data = block.partition(b"data:")
+            # The field `event` before it, or nothing.
+            if field and b"\n" not in data and (not before or before.startswith(b"event:")) and before.count(b"\n") < 2:
+                self._first = False
+                self._check(len(data))
+                yield data
+            else:
+                yield from self._feed_lines(block + b"\n\n", before=b"")
+
+    def _feed_lines(self, piece: bytes, before: bytes | None = None) -> Iterator[bytes]:
+        """As `feed`, line by line."""
+        begun = self._line if before is None else before
+        buffer = begun + piece
+        lines = buffer.splitlines()
+        self._after_return = piece.endswith(b"\r")
+        rest = b"" if piece.endswith((b"\n", b"\r")) else lines.pop()
+        if before is None:
+            self._line = rest
+        self._check(len(rest))
         for line in lines:
             if self._first:
                 self._first = False
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - the byte order mark is no part of the line
+                line = line.removeprefix(_MARK)  # noqa: PLW2901 - the byte order mark is no part of the line
             if line.startswith(b"data:"):
                 self._check(len(line))
                 self._size += len(line)

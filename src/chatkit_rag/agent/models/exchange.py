@@ -23,6 +23,7 @@ _NEEDED: dict[str, tuple[str, type]] = {
 """What a reader of raw events may rely on."""
 
 _DRAIN_SECONDS = 0.2
+_TEXT = "response.output_text.delta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,11 @@ class ResponsesOptions:
     """How long to wait, and how often to try; times in seconds."""
 
     connect_seconds: float = 5.0
-    first_token_seconds: float = 60.0
+    first_token_seconds: float = 30.0
     """From the request to the model's first output; a reasoning model thinks before it."""
-    idle_seconds: float = 30.0
+    idle_seconds: float = 20.0
     """Silence between two pieces of an answer."""
-    total_seconds: float = 300.0
+    total_seconds: float = 120.0
     """The whole answer, retries included."""
     attempts: int = 3
     """Requests in all; another one is made only while there was no output, and nothing to show was lost."""
@@ -149,6 +150,8 @@ class Exchange:
             raise malformed()
         known = cast("dict[str, Any]", event)
         type_ = known.get("type")
+        if type_ == _TEXT and type(known.get("delta")) is str:  # nearly every event
+            return known
         if type_ in _FAILURES or (type_ is None and known.get("error")):
             raise failure(known, self._clean)
         if not isinstance(type_, str):

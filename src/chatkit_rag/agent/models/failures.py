@@ -1,7 +1,7 @@
 """Why a model gave no answer: what servers say of it, in one form. Does no IO."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -30,7 +30,7 @@ class FailureReason(StrEnum):
     TIMEOUT = "timeout"
     """It took longer than the options allow."""
     MALFORMED = "malformed"
-    """What came is not the Responses interface."""
+    """What came is not the interface that was asked for."""
     INCOMPLETE = "incomplete"
     """The model stopped at its limit of tokens."""
     REFUSED = "refused"
@@ -45,6 +45,7 @@ _BY_CODE = {
     "context_length_exceeded": FailureReason.TOO_LONG,
     "server_error": FailureReason.UNAVAILABLE,
     "max_output_tokens": FailureReason.INCOMPLETE,
+    "length": FailureReason.INCOMPLETE,
     "content_filter": FailureReason.REFUSED,
 }
 _BY_STATUS = {
@@ -68,6 +69,10 @@ _SENTENCES = {
 
 class ResponseFailed(ModelFailed):
     """A response that did not come to its end. Its message is for the operator and quotes nobody."""
+
+    # openai-agents 0.24 raises a failure before the events that it had already queued, and so loses the last words in
+    # front of it, unless the failure bears this mark, which its own ones of this kind do (`agents.exceptions`).
+    _agents_drain_queued_stream_events = True
 
     def __init__(self, message: str, *, reason: FailureReason, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -124,7 +129,19 @@ def _error_in(event: Mapping[str, Any] | str) -> Mapping[str, Any]:
 
 def malformed() -> ResponseFailed:
     """The failure of a server that speaks something else."""
-    return ResponseFailed("the model server does not speak the Responses interface", reason=FailureReason.MALFORMED)
+    return ResponseFailed(
+        "the model server does not speak the interface that it is asked by", reason=FailureReason.MALFORMED
+    )
+
+
+def raise_where_declined(parts: Iterable[str]) -> None:
+    """Looks at the kinds of a message's parts.
+
+    Raises:
+        ResponseFailed: they are refusals, and nothing else: the model says no in the interface's own way.
+    """
+    if set(parts) == {"refusal"}:
+        raise ResponseFailed("the model declined to answer", reason=FailureReason.REFUSED)
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
