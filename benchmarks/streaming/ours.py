@@ -6,7 +6,7 @@ VARIANT names which: `ours`, `ours-lean` or `direct`.
 # ruff: noqa: ARG002, TID251 - other people's signatures; the environment is how run.py tells its servers
 
 import os
-from typing import Any, cast
+from typing import Any
 
 from agents import Agent, AgentHooks, OpenAIResponsesModel
 from openai import AsyncOpenAI
@@ -21,6 +21,7 @@ from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
 from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Hit, Passage
+from chatkit_rag.protocol.engine import TurnOptions
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.memory import MemoryStore
@@ -63,7 +64,7 @@ def create_app() -> ChatApp:
             base_url=url,
             options=ResponsesOptions(idle_seconds=600, total_seconds=600, first_token_seconds=600),
         )
-    chosen = ChosenModel(model=model, label=variant, costs_money=False, client=cast("AsyncOpenAI", client))
+    chosen = ChosenModel(model=model, label=variant, costs_money=False, connection=client)
     agent = Agent[TurnContext](
         name="Course assistant",
         instructions=INSTRUCTIONS,
@@ -72,5 +73,6 @@ def create_app() -> ChatApp:
         # Hooks are the runner's business: an agent that has some never takes the direct path.
         hooks=None if variant == "direct" else AgentHooks(),
     )
-    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, agent=agent)
-    return ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+    turns = TurnOptions(run_seconds=600)
+    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, agent=agent, turns=turns)
+    return ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True, streams_per_reader=0))

@@ -53,8 +53,16 @@ class RequestContext:
     page: PageContext | None = None
     site: str | None = None
     request_id: str = ""
+    base_url: str = ""
+    """Where the client reached the chat's routes, by its own request; empty where that is not known."""
+    profile: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the client says of the reader (`userInfo`): allowed fields only. A claim, never an identity."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the client sent as the request's `metadata`, limited in size and otherwise unchecked."""
+    idempotency_key: str = ""
+    """What the client calls this request, so that sending it again does not do it again."""
+    turn: object = field(default=None, repr=False, compare=False)
+    """What the turn engine keeps with a turn, for the store that hooks see. Nothing else reads it."""
 
     @property
     def owner(self) -> tuple[str, str]:

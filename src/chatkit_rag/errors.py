@@ -12,14 +12,20 @@
     └── RequestError                  the client's request cannot be carried out
         ├── InvalidRequest            it is malformed, or holds a value out of bounds
         │   ├── NotJson               it is not a JSON object
-        │   └── UnknownOperation      it names no operation of this server
+        │   ├── UnknownOperation      it names no operation of this server
+        │   └── KeyReused             its idempotency key stands for another request
         ├── PayloadTooLarge           the body is over its limit
-        ├── UnsupportedMediaType      the body is not JSON
+        ├── UnsupportedMediaType      the body, or a file, is of a kind that is not taken
         ├── Unauthenticated           no valid credential
         ├── Forbidden                 a valid credential that does not reach so far
         ├── AuthUnavailable           the identity could not be checked now
         ├── NotFound                  not there, or not yours: the two look the same
         ├── Conflict                  it does not fit the present state
+        │   ├── ThreadBusy            an answer is being written in the thread
+        │   └── RequestInFlight       the same request is being carried out
+        ├── TooManyRequests           the client asks for more than its share
+        │   └── TooManyStreams        as many answers as one reader may have are under way
+        ├── ServerStopping            no answer is begun any more: the server is about to end
         └── Unsupported               this server was not set up for it
 
 An error says what happened, to what, and what to do next. `RequestError` messages are shown to clients; the
@@ -74,6 +80,8 @@ class RequestError(ChatKitRagError):
     """The client's request cannot be carried out. Its message and `details` are shown to the client."""
 
     code: ClassVar[str] = "invalid_request"
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which the same request may be carried out; None where waiting does not help."""
 
     def __init__(self, message: str, *, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -97,6 +105,12 @@ class UnknownOperation(InvalidRequest):
     code = "unknown_operation"
 
 
+class KeyReused(InvalidRequest):
+    """The idempotency key stands for another request."""
+
+    code = "idempotency_key_reused"
+
+
 class PayloadTooLarge(RequestError):
     """The body is over its limit."""
 
@@ -104,7 +118,7 @@ class PayloadTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The body is not JSON."""
+    """The body, or a file, is of a kind that is not taken."""
 
     code = "unsupported_media_type"
 
@@ -137,6 +151,38 @@ class Conflict(RequestError):
     """The request does not fit the present state."""
 
     code = "conflict"
+
+
+class ThreadBusy(Conflict):
+    """An answer is being written in the thread; the next message may follow when it is complete."""
+
+    code = "thread_busy"
+
+
+class RequestInFlight(Conflict):
+    """The same request is being carried out; its outcome can be asked for when it is."""
+
+    code = "request_in_flight"
+
+
+class TooManyRequests(RequestError):
+    """The client asks for more than its share; it may ask again later."""
+
+    code = "too_many_requests"
+    retry_after = 5
+
+
+class TooManyStreams(TooManyRequests):
+    """As many answers as one reader may have are under way; another may begin when one of them has ended."""
+
+    code = "too_many_streams"
+
+
+class ServerStopping(RequestError):
+    """No answer is begun any more, since the server is about to end; whatever takes its place will answer."""
+
+    code = "server_stopping"
+    retry_after = 5
 
 
 class Unsupported(RequestError):

@@ -1,9 +1,7 @@
 """`RagChatServer`: a ChatKit server that answers from a course's own pages."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
-from typing import Any, cast
 
 from agents import Agent, Model, Tool
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
@@ -12,41 +10,23 @@ from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStream
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
-from chatkit_rag.agent.history import conversation, message_text
+from chatkit_rag.agent.history import conversation, in_readers_words, message_text
 from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
-from chatkit_rag.protocol import operations
-from chatkit_rag.protocol.events import to_json, to_sse
-from chatkit_rag.protocol.requests import RequestLimits, page_of, read_request, site_of
+from chatkit_rag.protocol.engine import Engine, TurnOptions, drive
+from chatkit_rag.protocol.hook_store import HookStore
+from chatkit_rag.protocol.process import process
+from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
 
 _HISTORY_ITEMS = 20
 _FEEDBACK_CHARACTERS = 2_000
-
-_OPERATIONS: dict[str, Callable[..., Awaitable[Any]]] = {
-    "threads.create": operations.create_thread,
-    "threads.add_user_message": operations.add_user_message,
-    "threads.add_client_tool_output": operations.add_client_tool_output,
-    "threads.add_structured_input": operations.add_structured_input,
-    "threads.retry_after_item": operations.retry_after_item,
-    "threads.custom_action": operations.custom_action,
-    "threads.sync_custom_action": operations.sync_custom_action,
-    "threads.get_by_id": operations.get_thread,
-    "threads.list": operations.list_threads,
-    "threads.update": operations.update_thread,
-    "threads.delete": operations.delete_thread,
-    "items.list": operations.list_items,
-    "items.feedback": operations.give_feedback,
-    "attachments.create": operations.create_attachment,
-    "attachments.delete": operations.delete_attachment,
-    "input.transcribe": operations.transcribe,
-}
 
 
 class RagChatServer(ChatKitServer[RequestContext]):
@@ -67,6 +47,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         agent: Agent[TurnContext] | None = None,
         attachment_store: AttachmentStore[RequestContext] | None = None,
         limits: RequestLimits | None = None,
+        turns: TurnOptions | None = None,
     ) -> None:
         """A server over `store` and `sources`.
 
@@ -79,13 +60,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
             agent: an agent of the site's own instead of one made of model, instructions and tools.
             attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.
+            turns: how answers follow each other in a thread, and how long they may take.
         """
-        # The SDK wants its own base class; any object with its methods serves.
-        super().__init__(store, attachment_store)  # type: ignore[arg-type]
+        super().__init__(HookStore(store), attachment_store)
         if not sources:
             raise ValueError("a RagChatServer needs at least one source to answer from")
         self.sources = tuple(sources)
-        self.limits = limits or RequestLimits()
+        self._engine = drive(self, limits=limits, turns=turns)
         self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
         self.agent = agent or Agent[TurnContext](
             name="Course assistant",
@@ -95,6 +76,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
         )
         self._opened = AsyncExitStack()
 
+    @property
+    def engine(self) -> Engine:
+        """What carries out requests over this server's hooks and store."""
+        return self._engine
+
     async def open(self) -> None:
         """Opens the store and the sources. `ChatApp` calls it at start; without one, call it yourself.
 
@@ -103,9 +89,10 @@ class RagChatServer(ChatKitServer[RequestContext]):
             IndexError_: a source's index cannot.
         """
         async with AsyncExitStack() as stack:
-            if isinstance(self.store, Lifecycle):
-                await self.store.open()
-                stack.push_async_callback(self.store.close)
+            store = self._engine.store
+            if isinstance(store, Lifecycle):
+                await store.open()
+                stack.push_async_callback(store.close)
             for source in self.sources:
                 await source.open()
                 stack.push_async_callback(source.close)
@@ -128,26 +115,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
             RequestError: it cannot be carried out; nothing was sent or stored.
             StoreUnavailable: the store does not answer.
         """
-        parsed = read_request(bytes(request) if isinstance(request, bytearray) else request, self.limits)
-        context = replace(
-            context,
-            page=page_of(parsed.metadata, self.limits),
-            site=site_of(parsed.metadata.get("site"), context.principal),
-            metadata=parsed.metadata,
-        )
-        operation = _OPERATIONS[parsed.type]
-        result = await operation(self, parsed, context)
-        if isinstance(result, AsyncGenerator):
-            return StreamingResult(_frames(cast("operations.Events", result)))
-        return NonStreamingResult(b"{}" if result is None else to_json(result))
+        return await process(self._engine, bytes(request) if isinstance(request, bytearray) else request, context)
 
-    async def respond(
+    def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
-    ) -> AsyncGenerator[ThreadStreamEvent, None]:
+    ) -> AsyncIterator[ThreadStreamEvent]:
         """What an answer is: `answer`, and nothing besides. Override it to add to that."""
-        async with aclosing(self.answer(thread, input_user_message, context)) as events:
-            async for event in events:
-                yield event
+        return self.answer(thread, input_user_message, context)
 
     async def answer(
         self,
@@ -170,7 +144,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             async for event in stream_text(NOT_COVERED, turn):
                 yield event
             return
-        note = page_note(context.page) if context.page else ""
+        note = in_readers_words(page_note(context.page)) if context.page else ""
         spoken = [*conversation(history), *retrieval_first(question, found.hits, turn)]
         if note:
             spoken.insert(0, {"role": "user", "content": note})
@@ -189,10 +163,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
 
         The items are the assistant's, and in a thread of the reader's: that was checked.
         """
-        if isinstance(self.store, KeepsFeedback):
+        store = self._engine.store
+        if isinstance(store, KeepsFeedback):
             said = {name: context.metadata.get(name) for name in ("reason", "text")}
             texts = {name: value[:_FEEDBACK_CHARACTERS] for name, value in said.items() if isinstance(value, str)}
-            await self.store.save_feedback(thread_id, item_ids, {"kind": feedback, **texts}, context)
+            await store.save_feedback(thread_id, item_ids, {"kind": feedback, **texts}, context)
 
     async def handle_stream_cancelled(
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: RequestContext
@@ -204,17 +179,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
     ) -> list[ThreadItem]:
         """The newest items, newest first, from `message` on: what follows it is the answer that is tried again."""
         if message is None:
-            page = await self.store.load_thread_items(thread.id, None, _HISTORY_ITEMS, "desc", context)
+            page = await self._engine.store.load_thread_items(thread.id, None, _HISTORY_ITEMS, "desc", context)
             return page.data
-        before = await self.store.load_thread_items(thread.id, message.id, _HISTORY_ITEMS, "desc", context)
+        before = await self._engine.store.load_thread_items(thread.id, message.id, _HISTORY_ITEMS, "desc", context)
         return [message, *before.data]
 
 
 def _last_question(history: Sequence[ThreadItem]) -> str:
     return next((message_text(item) for item in history if isinstance(item, UserMessageItem)), "")
-
-
-async def _frames(events: AsyncGenerator[ThreadStreamEvent, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        async for event in events:
-            yield to_sse(event)

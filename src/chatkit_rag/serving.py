@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import math
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import uvicorn
 
@@ -13,6 +14,9 @@ from chatkit_rag.settings import Settings
 from chatkit_rag.stores.sql import SQLiteStore
 from chatkit_rag.telemetry import set_up_logging
 from chatkit_rag.wiring import build_model, create_site, session_secret
+
+_LAST_RESORT_SECONDS = 15
+"""What connections get beyond the time to drain: the app ends its streams itself, but not readers who do not read."""
 
 
 def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], object]) -> None:
@@ -33,9 +37,9 @@ def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], ob
     say("Embedder   none")
     say(f"Threads    {settings.threads_file}")
     ready = f"Ready on   http://{_shown(settings.host)}:{port}  (Ctrl-C stops)"
-    patience = math.ceil(settings.drain_seconds)
+    patience = math.ceil(settings.drain_seconds) + _LAST_RESORT_SECONDS
     # The signal that stopped the server is raised again when all is closed: nothing is left to be told then.
-    with contextlib.suppress(KeyboardInterrupt):
+    with _sigterm_as_ctrl_c(), contextlib.suppress(KeyboardInterrupt):
         if settings.workers > 1:
             settings.export()
             listening.close()  # every worker binds anew
@@ -68,6 +72,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Generator[None]:
+    """Being told to stop is no failure: whoever looks at the exit status finds 0."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _check_store(settings: Settings) -> None:

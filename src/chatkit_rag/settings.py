@@ -57,12 +57,25 @@ class Settings(BaseSettings):
     """Signs the tokens of anonymous readers: 32 bytes or more. Without it, the data directory gets one of its own."""
     allow_anonymous: bool = False
     """Whether readers may ask without signing in; on a loopback address they always may."""
+    attachments: bool = False
+    """Whether readers may attach files to their questions; they are kept in the data directory."""
+    public_url: str = ""
+    """Where browsers reach the chat's routes; without it, where their requests say that they came to."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"
     """What becomes of an answer whose reader leaves."""
     body_bytes: int = Field(default=256 * 1024, ge=1024)
     """The largest request body."""
+    streams_per_reader: int = Field(default=3, ge=0)
+    """How many answers one reader may have under way in each process; 0 for any number."""
     drain_seconds: float = Field(default=20.0, ge=0)
     """How long answers under way may take to end when the server stops."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_whole_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with https:// or http://")
+        return value
 
     @field_validator("url")
     @classmethod
@@ -75,6 +88,11 @@ class Settings(BaseSettings):
     def index_dir(self) -> Path:
         """Where the index is kept."""
         return self.data_dir / "index"
+
+    @property
+    def attachments_dir(self) -> Path:
+        """Where readers' files are kept."""
+        return self.data_dir / "attachments"
 
     @property
     def threads_file(self) -> Path:

@@ -21,6 +21,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.attachments import LocalAttachmentStore
 from chatkit_rag.stores.sql import SQLiteStore
 
 
@@ -30,7 +31,16 @@ def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
         SQLiteStore(settings.threads_file),
         sources=[CourseSource(index)],
         model=build_model(settings),
+        attachment_store=build_attachment_store(settings),
     )
+
+
+def build_attachment_store(settings: Settings) -> LocalAttachmentStore | None:
+    """Where readers' files go; None where they are not taken."""
+    if not settings.attachments:
+        return None
+    secret = session_secret(settings)
+    return LocalAttachmentStore(settings.attachments_dir, secret=secret, base_url=settings.public_url)
 
 
 def build_model(settings: Settings) -> ChosenModel:
@@ -83,6 +93,7 @@ def _app(settings: Settings, server: RagChatServer, authenticate: Authenticate, 
             allow_anonymous=settings.allow_anonymous or local,
             local_reader=local,
             body_bytes=settings.body_bytes,
+            streams_per_reader=settings.streams_per_reader,
             drain_seconds=settings.drain_seconds,
             streaming=StreamOptions(on_disconnect=settings.on_disconnect),
         ),

@@ -1,12 +1,13 @@
 """Frames on their way from the producer to the reader, and the tasks that an app owns."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from chatkit_rag.asgi.streaming import EventStream, Mailbox
+from chatkit_rag.asgi.mailbox import Mailbox
 from chatkit_rag.asgi.tasks import TaskOwner
 
 pytestmark = pytest.mark.anyio
@@ -28,27 +29,32 @@ class TestMailbox:
         mailbox.end()
 
         assert not mailbox.complete
-        assert await mailbox.take(within=1) == b"onetwo"
-        assert await mailbox.take(within=1) is None
+        assert await mailbox.take() == b"onetwo"
+        assert await mailbox.take() is None
         assert mailbox.complete
 
     async def test_a_reader_waits_for_the_next_frame(self):
         mailbox = Mailbox(100)
-        taking = await settled(mailbox.take(within=5))
+        taking = await settled(mailbox.take())
         assert not taking.done()
 
         await mailbox.put(b"one")
 
         assert await taking == b"one"
 
-    async def test_a_reader_does_not_wait_for_ever(self):
-        mailbox = Mailbox(100)
+    async def test_the_last_frame_goes_into_a_full_one_and_lets_the_producer_go_on(self):
+        mailbox = Mailbox(1)
+        await mailbox.put(b"1")
+        putting = await settled(mailbox.put(b"2"))
+        assert not putting.done()
 
-        with pytest.raises(TimeoutError):
-            await mailbox.take(within=0.01)
+        mailbox.end(b"3")
+        await putting
+        mailbox.end(b"4")
 
-        await mailbox.put(b"one")
-        assert await mailbox.take(within=0.01) == b"one"
+        assert await mailbox.take() == b"13"
+        assert await mailbox.take() is None
+        assert mailbox.complete
 
     async def test_a_full_one_makes_the_producer_wait_until_it_is_emptied(self):
         mailbox = Mailbox(5)
@@ -57,10 +63,10 @@ class TestMailbox:
         putting = await settled(mailbox.put(b"9"))
         assert not putting.done()
 
-        assert await mailbox.take(within=1) == b"12345678"
+        assert await mailbox.take() == b"12345678"
 
         await putting
-        assert await mailbox.take(within=1) == b"9"
+        assert await mailbox.take() == b"9"
 
     async def test_an_abandoned_one_lets_the_producer_go_on_and_keeps_nothing(self):
         mailbox = Mailbox(1)
@@ -73,12 +79,12 @@ class TestMailbox:
         for _ in range(3):
             await mailbox.put(b"3")
 
-        assert await mailbox.take(within=1) is None
+        assert await mailbox.take() is None
         assert not mailbox.complete
 
     async def test_a_waiting_reader_learns_that_it_was_abandoned(self):
         mailbox = Mailbox(100)
-        taking = await settled(mailbox.take(within=5))
+        taking = await settled(mailbox.take())
 
         mailbox.abandon()
 
@@ -89,58 +95,8 @@ class TestMailbox:
         mailbox.abandon()
         mailbox.end()
 
-        assert await mailbox.take(within=1) is None
+        assert await mailbox.take() is None
         assert not mailbox.complete
-
-
-class TestEventStream:
-    async def deliver(self, frames: AsyncGenerator[bytes, None]) -> list[dict[str, Any]]:
-        sent: list[dict[str, Any]] = []
-        owner = TaskOwner()
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def receive() -> Any:
-            await asyncio.Event().wait()
-
-        async with asyncio.timeout(5):
-            await EventStream(frames, owner)({}, receive, send)
-            await owner.drain(within=1)
-        return sent
-
-    async def test_frames_that_fail_end_in_an_error_event_without_the_exception_s_text(self):
-        async def frames() -> AsyncGenerator[bytes, None]:
-            yield b"data: 1\n\n"
-            raise RuntimeError("hunter2")
-
-        start, *bodies = await self.deliver(frames())
-
-        stream = b"".join(body["body"] for body in bodies)
-        assert start["status"] == 200
-        assert stream == b'data: 1\n\ndata: {"type":"error","code":"stream.error","allow_retry":true}\n\n'
-        assert bodies[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
-
-    async def test_a_reader_is_not_kept_waiting_by_frames_that_cannot_be_closed(self):
-        class Stubborn:
-            closed = 0
-
-            def __aiter__(self):
-                return self
-
-            async def __anext__(self):
-                raise StopAsyncIteration
-
-            async def aclose(self):
-                self.closed += 1
-                raise RuntimeError("cannot close")
-
-        frames = Stubborn()
-
-        _, *bodies = await self.deliver(frames)
-
-        assert frames.closed == 1
-        assert bodies[-1]["more_body"] is False
 
 
 class TestTaskOwner:
@@ -189,3 +145,64 @@ class TestTaskOwner:
 
     async def test_draining_nothing_returns_at_once(self):
         await TaskOwner().drain(within=5)
+
+    async def test_a_task_that_is_stopped_before_its_first_step_still_tidies_up(self):
+        owner, tidied = TaskOwner(), asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                tidied.set()
+
+        task = owner.start(work(), name="work")
+        owner.stop()
+        await asyncio.wait({task}, timeout=5)
+
+        assert task.cancelled()
+        assert tidied.is_set()
+
+    async def test_what_is_started_in_a_stopped_one_is_stopped_as_well(self):
+        owner = TaskOwner()
+        owner.stop()
+
+        task = owner.start(asyncio.Event().wait(), name="work")
+        await asyncio.wait({task}, timeout=5)
+
+        assert task.cancelled()
+
+    async def test_it_stops_tasks_in_the_way_they_ask_for(self):
+        owner, asked = TaskOwner(), asyncio.Event()
+        owner.start(asked.wait(), name="work", stop=asked.set)
+
+        await owner.drain(within=0)
+
+        assert asked.is_set()
+
+    async def test_after_draining_tasks_run_again(self):
+        owner = TaskOwner()
+        await owner.drain(within=0)
+
+        task = owner.start(asyncio.sleep(0), name="work")
+        await task
+
+        assert not task.cancelled()
+
+    async def test_a_task_that_does_not_end_is_left_behind(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        monkeypatch.setattr("chatkit_rag.asgi.tasks._TIDYING_SECONDS", 0.05)
+        owner, going = TaskOwner(), asyncio.Event()
+
+        async def work() -> None:
+            while not going.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await going.wait()
+
+        task = owner.start(work(), name="stubborn")
+        await owner.drain(within=0)
+
+        assert not task.done()
+        assert "'stubborn'" in caplog.text
+        going.set()
+        await task

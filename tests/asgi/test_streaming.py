@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -20,7 +21,7 @@ from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.testing import FakeModelServer
 from protocol.awkward_store import AwkwardStore
-from protocol.frames import COVERED, items_of, question, texts
+from protocol.frames import COVERED, ask, items_of, question, read_frames, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +195,32 @@ class TestSendThatFails:
             assert asked == COVERED
             assert words("".join(kept)) <= model.sent
 
+    async def test_one_that_fails_at_once_finds_a_turn_that_tidies_up(
+        self, course_index_path: Path, model: FakeModelServer, store: AwkwardStore
+    ):
+        cancelled: list[str] = []
+
+        class Telling(RagChatServer):
+            async def handle_stream_cancelled(self, thread: Any, pending_items: Any, context: Any) -> None:
+                cancelled.append(thread.id)
+
+        async def gone(_event: dict[str, Any]) -> None:
+            raise OSError("the client is gone")
+
+        server = Telling(store, sources=[CourseSource(EdgeIndex(course_index_path))], model=model_at(model))
+        chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+        async with chat.lifespan():
+            await chat(post(COVERED), receive_once(COVERED, then={"type": "http.disconnect"}), gone)
+
+            async with asyncio.timeout(5):
+                while len(chat._owner):
+                    await asyncio.sleep(0)
+            assert cancelled == [await only_thread(store)]
+            model.answer = "Again."
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(chat), base_url="http://localhost") as http:
+                again = await ask(http, COVERED, cancelled[0])
+            assert again.text == "Again."
+
 
 class TestStopping:
     async def test_a_stopping_server_lets_the_answer_end(self, serve: Serve, model: FakeModelServer):
@@ -210,7 +237,7 @@ class TestStopping:
             assert reader.events[-1]["type"] == "thread.item.done"
             reader.leave()
 
-    async def test_an_answer_that_takes_too_long_is_cut_and_its_text_stays(
+    async def test_an_answer_that_takes_too_long_is_cut_its_text_stays_and_its_reader_is_told(
         self, make_chat: Callable[..., ChatApp], model: FakeModelServer, store: AwkwardStore
     ):
         chat = make_chat(drain_seconds=0.2)
@@ -230,6 +257,9 @@ class TestStopping:
         assert len(chat._owner) == 0
         assert 0 < model.sent < 200
         assert bodies[-1]["more_body"] is False
+        events = read_frames(b"".join(body.get("body", b"") for body in bodies).decode())
+        assert [event for event in events if event["type"] == "error"] == events[-1:]
+        assert events[-1]["allow_retry"] is True
         [asked, kept] = await stored_texts(store)
         assert asked == COVERED
         assert ANSWER.startswith(kept)
@@ -241,14 +271,16 @@ def post(text: str) -> dict[str, Any]:
     return {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
 
 
-def receive_once(text: str) -> Callable[[], Any]:
-    """The body, and then nothing more: the client stays."""
+def receive_once(text: str, then: dict[str, Any] | None = None) -> Callable[[], Any]:
+    """The body, and then nothing more: the client stays; or what comes `then`."""
     messages = [{"type": "http.request", "body": orjson.dumps(question(text)), "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        if not messages:
+        if messages:
+            return messages.pop()
+        if then is None:
             await asyncio.Event().wait()
-        return messages.pop()
+        return then
 
     return receive
 

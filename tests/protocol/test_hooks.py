@@ -204,17 +204,18 @@ class TestActions:
         self, client: httpx.AsyncClient, server: HookedServer
     ):
         server.next_item = widget
-        thread_id = (await stream(client, question(COVERED))).thread_id
-        press = {"thread_id": thread_id, "item_id": "wid_1", "action": {"type": "more", "payload": {}}}
+        shown = await stream(client, question(COVERED))
+        thread_id, widget_id = shown.thread_id, shown.of("thread.item.done")[-1]["item"]["id"]
+        press = {"thread_id": thread_id, "item_id": widget_id, "action": {"type": "more", "payload": {}}}
 
         answer = await stream(client, request("threads.custom_action", **press))
         synced = await call(client, "threads.sync_custom_action", **press)
 
-        assert answer.of("thread.updated")[0]["thread"]["title"] == "more from wid_1"
+        assert answer.of("thread.updated")[0]["thread"]["title"] == f"more from {widget_id}"
         assert synced["updated_item"]["copy_text"] == "pressed"
-        stored = await server.store.load_item(thread_id, "wid_1", LOCAL)
+        stored = await server.store.load_item(thread_id, "wid_1", LOCAL)  # by the name that the hook gave it
         assert isinstance(stored, WidgetItem)
-        assert stored.copy_text == "pressed"
+        assert (stored.id, stored.copy_text) == (widget_id, "pressed")
 
     @pytest.mark.parametrize("operation", ["threads.custom_action", "threads.sync_custom_action"])
     async def test_an_action_that_the_widget_does_not_offer_is_refused(

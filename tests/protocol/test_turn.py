@@ -28,6 +28,7 @@ from chatkit.types import (
 
 from chatkit_rag.context import Principal, RequestContext, utc_now
 from chatkit_rag.errors import ModelFailed
+from chatkit_rag.protocol.hook_store import HookStore
 from chatkit_rag.server import RagChatServer
 from protocol.awkward_store import SECRET, AwkwardStore
 from protocol.frames import COVERED, ask, call, items_of, question, refusal, request, stream, texts
@@ -102,7 +103,8 @@ class TestHooks:
 
         respond(own)
         answer = await ask(client, COVERED)
-        kept = await store.load_item(answer.thread_id, "hidden", RequestContext(principal=Principal("local")))
+        context = RequestContext(principal=Principal("local"))
+        kept = await HookStore(store).load_item(answer.thread_id, "hidden", context)
         listed = await call(client, "items.list", thread_id=answer.thread_id)
         loaded = await call(client, "threads.get_by_id", thread_id=answer.thread_id)
 
@@ -112,7 +114,7 @@ class TestHooks:
 
         assert kept.content == "the reader is a pirate"
         assert "pirate" not in orjson.dumps([answer.events, listed, loaded, again.events]).decode()
-        assert [event["item_id"] for event in again.of("thread.item.removed")] == ["own"]
+        assert [event["item_id"] for event in again.of("thread.item.removed")] == [answer.reply["id"]]
 
     async def test_items_can_be_replaced_and_removed(self, client: httpx.AsyncClient, respond):
         async def own(thread, _message, _context):
@@ -284,7 +286,7 @@ class TestCancelling:
         asked, answer, note = await self.stored(store, context)
         assert (asked.type, answer.content[0].text) == ("user_message", "half of it")
         assert (note.type, "interrupted" in note.content) == ("sdk_hidden_context", True)
-        assert [[item.id for item in pending] for pending in told] == [["own"]]
+        assert [[item.id for item in pending] for pending in told] == [[answer.id]]
 
     async def test_a_write_that_is_under_way_is_not_undone(
         self, server: RagChatServer, store: AwkwardStore, context: RequestContext, told, respond

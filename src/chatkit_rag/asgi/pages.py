@@ -12,11 +12,13 @@ from itertools import islice
 from urllib.parse import urlencode
 
 import orjson
+from chatkit.server import ChatKitServer
 from markdown_it import MarkdownIt
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from chatkit_rag.asgi.problems import problem
+from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Document
 from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.server import RagChatServer
@@ -38,14 +40,11 @@ _QUESTION = re.compile(r"(?:What (?:is|are)|How (?:do|does|can|to)|Why|When|Wher
 class ChatPage:
     """The chat as a full page."""
 
-    def __init__(self, server: RagChatServer, *, session: bool = False) -> None:
+    def __init__(self, server: ChatKitServer[RequestContext], *, session: bool = False) -> None:
         """`session` is whether the page has to get a token before it may ask."""
         self._session = session
-        self._notice = (
-            ""
-            if server.chosen_model.costs_money
-            else "Answers are extracts of the course: no language model is configured."
-        )
+        extracts = isinstance(server, RagChatServer) and not server.chosen_model.costs_money
+        self._notice = "Answers are extracts of the course: no language model is configured." if extracts else ""
 
     async def show(self, _request: Request) -> Response:
         """The page, for a chat whose routes lie beside it."""

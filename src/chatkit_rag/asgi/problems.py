@@ -28,6 +28,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.AuthUnavailable, 503),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.TooManyRequests, 429),
+    (errors.ServerStopping, 503),
     (errors.Unsupported, 501),
 )
 
@@ -52,6 +54,8 @@ def problem_of(exc: Exception) -> Response:
             answer = problem(status, exc.code, exc.message, exc.details)
             if status == 401:
                 answer.headers["WWW-Authenticate"] = "Bearer"
+            if exc.retry_after is not None:
+                answer.headers["Retry-After"] = str(exc.retry_after)
         case NotFoundError():
             answer = problem(404, "not_found", "no such thread, item or attachment")
         case errors.StoreUnavailable():

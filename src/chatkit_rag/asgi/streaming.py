@@ -6,25 +6,38 @@ producer is then cancelled in the ordinary way and has its time to store what it
 
     producer (app's task)  frames ──► Mailbox ──► deliver (the request's) ──► send
                               ▲                      │
-                              └────── cancel ◄───────┴─ http.disconnect · send fails · reader stalls · shutdown
+                              └────── cancel ◄───────┴─ http.disconnect · send fails · reader stalls
+
+Where the app stops, the producer is cancelled while the reader is still there: an error event is then the last frame.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from chatkit_rag.asgi.tasks import TaskOwner
+from chatkit_rag.asgi.deadline import Deadline
+from chatkit_rag.asgi.mailbox import Mailbox
+from chatkit_rag.asgi.tasks import TaskOwner, cancel
 
 _log = logging.getLogger(__name__)
 
 _PING = b": ping\n\n"
 _FAILED = b'data: {"type":"error","code":"stream.error","allow_retry":true}\n\n'
+_STOPPED = (
+    b'data: {"type":"error","code":"custom",'
+    b'"message":"The server is being restarted. Please try again in a moment.","allow_retry":true}\n\n'
+)
+
+_STORING_SECONDS = 8.0
+"""How long a reader of a stopped answer waits for it to be stored, before being told all the same."""
+_GOODBYE_SECONDS = 2.0
+"""How long a write may wait for a reader when the app stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,74 +54,30 @@ class StreamOptions:
     """What may wait for a slow reader before the producer does."""
 
 
-class Mailbox:
-    """Frames on their way from one producer to one reader; a full one makes the producer wait."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._frames: list[bytes] = []
-        self._size = 0
-        self._ended = False
-        self._abandoned = False
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the last frame was taken."""
-        return self._ended and not self._abandoned and not self._frames
-
-    async def put(self, frame: bytes) -> None:
-        """Adds a frame; waits while the mailbox is full, and drops the frame when nobody will read it."""
-        await self._room.wait()
-        if self._abandoned:
-            return
-        self._frames.append(frame)
-        self._size += len(frame)
-        if self._size >= self._capacity:
-            self._room.clear()
-        self._changed.set()
-
-    def end(self) -> None:
-        """No frame will follow."""
-        self._ended = True
-        self._changed.set()
-
-    def abandon(self) -> None:
-        """Nobody reads any more."""
-        self._abandoned = True
-        self._frames.clear()
-        self._room.set()
-        self._changed.set()
-
-    async def take(self, *, within: float) -> bytes | None:
-        """All frames that wait, as one piece; None after the last, or when the mailbox was abandoned.
-
-        Raises:
-            TimeoutError: nothing came within `within` seconds.
-        """
-        if not (self._frames or self._ended or self._abandoned):
-            self._changed.clear()
-            async with asyncio.timeout(within):
-                await self._changed.wait()
-        if not self._frames:
-            return None
-        piece = b"".join(self._frames)
-        self._frames.clear()
-        self._size = 0
-        self._room.set()
-        return piece
-
-
 class EventStream(Response):
-    """A server-sent event stream as a Starlette response, for any route of any host."""
+    """A server-sent event stream as a Starlette response, for any route of any host.
+
+    The answer begins to be made at once. A response that nobody asks for is given up like a reader who does not read.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AsyncGenerator[bytes, None], owner: TaskOwner, options: StreamOptions | None = None
+        self,
+        frames: AsyncGenerator[bytes, None],
+        owner: TaskOwner,
+        options: StreamOptions | None = None,
+        *,
+        ended: Callable[[], object] | None = None,
     ) -> None:
+        """A stream of `frames`; needs a running event loop.
+
+        Args:
+            frames: whole frames; closed in any case.
+            owner: of the task that makes them.
+            options: how the stream is kept up.
+            ended: called once when no more frames are made, whatever happened, and before the reader sees the end.
+        """
         super().__init__(
             headers={
                 "Cache-Control": "no-cache, no-transform",
@@ -117,56 +86,93 @@ class EventStream(Response):
             }
         )
         del self.headers["content-length"]
-        self._frames = frames
         self._owner = owner
         self._options = options or StreamOptions()
+        self._mailbox = Mailbox(self._options.buffer_bytes)
+        self._patience = self._options.stall_seconds
+        self._writing = True
+        self._delivery: asyncio.Timeout | None = None
+        self._deadline = Deadline(self._overdue)
+        self._deadline.move(self._patience)
+        self._producer = owner.start(self._produce(frames, ended), name="chatkit-rag answer", stop=self._stop)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Delivers the stream; returns when it is complete, or the reader is gone."""
-        mailbox = Mailbox(self._options.buffer_bytes)
-        producer = self._owner.start(_produce(self._frames, mailbox), name="chatkit-rag answer")
-        watcher = self._owner.start(_watch(receive, mailbox), name="chatkit-rag disconnect")
+        watcher = self._owner.start(_watch(receive, self._mailbox), name="chatkit-rag disconnect")
         delivered = False
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            delivered = await self._deliver(mailbox, send)
+            async with asyncio.timeout(None) as self._delivery:
+                delivered = await self._deliver(send)
         except (OSError, TimeoutError):
             pass  # gone, or not reading any more: what a server of ASGI 2.4 says by failing
         finally:
             watcher.cancel()
-            mailbox.abandon()
-            if not delivered and self._options.on_disconnect == "cancel":
-                producer.cancel()
+            self._writing = False
+            self._deadline.cancel()
+            if not delivered:
+                self._give_up()
 
-    async def _deliver(self, mailbox: Mailbox, send: Send) -> bool:
+    async def _deliver(self, send: Send) -> bool:
         """Sends what comes; True when all of it was sent."""
-        while True:
-            try:
-                piece = await mailbox.take(within=self._options.ping_seconds)
-            except TimeoutError:
-                piece = _PING
-            if piece is None:
-                break
-            async with asyncio.timeout(self._options.stall_seconds):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if not mailbox.complete:
+        await self._write(
+            send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        while (piece := await self._mailbox.take()) is not None:
+            await self._write(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        if not self._mailbox.complete:
             return False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._write(send, {"type": "http.response.body", "body": b"", "more_body": False})
         return True
 
+    async def _write(self, send: Send, message: Message) -> None:
+        self._writing = True
+        self._deadline.move(self._patience)
+        await send(message)
+        self._writing = False
+        self._deadline.move(self._options.ping_seconds)
 
-async def _produce(frames: AsyncGenerator[bytes, None], mailbox: Mailbox) -> None:
-    try:
-        # Closed also when the cancellation came while this task waited for room: the turn is then suspended at a
-        # `yield`, and only closing it makes it store what it has.
-        async with aclosing(frames):
-            async for frame in frames:
-                await mailbox.put(frame)
-    except Exception as exc:  # noqa: BLE001 - the header is sent: what is left is to say so, and to end well
-        _log.exception("a stream failed: %s", type(exc).__name__)
-        await mailbox.put(_FAILED)
-    finally:
-        mailbox.end()
+    def _overdue(self) -> None:
+        """The one timer of a stream: there was silence for too long, or a write has waited for too long."""
+        if not self._writing:
+            self._mailbox.add(_PING)
+        elif self._delivery is not None:
+            self._delivery.reschedule(0.0)  # the loop's clock is past it: TimeoutError where the write waits
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Nobody will read what is still to come."""
+        self._mailbox.abandon()
+        if self._options.on_disconnect == "cancel":
+            cancel(self._producer)
+
+    def _stop(self) -> None:
+        """The app stops: the answer is cut, and a reader who is still there is told when it is stored."""
+        self._patience = min(self._patience, _GOODBYE_SECONDS)
+        if self._writing:
+            self._deadline.move(self._patience)
+        at_last = asyncio.get_running_loop().call_later(_STORING_SECONDS, self._mailbox.end, _STOPPED)
+        self._producer.add_done_callback(lambda _: at_last.cancel())
+        cancel(self._producer)
+
+    async def _produce(self, frames: AsyncGenerator[bytes, None], ended: Callable[[], object] | None) -> None:
+        last = b""
+        try:
+            # Closed also when the cancellation came while this task waited for room: the turn is then suspended at a
+            # `yield`, and only closing it makes it store what it has.
+            async with aclosing(frames):
+                async for frame in frames:
+                    await self._mailbox.put(frame)
+        except asyncio.CancelledError:
+            last = _STOPPED  # dropped where the reader has left: that is the other cause
+            raise
+        except Exception as exc:  # noqa: BLE001 - the header is sent: what is left is to say so, and to end well
+            _log.exception("a stream failed: %s", type(exc).__name__)
+            last = _FAILED
+        finally:
+            if ended is not None:
+                ended()
+            self._mailbox.end(last)
 
 
 async def _watch(receive: Receive, mailbox: Mailbox) -> None:

@@ -53,6 +53,9 @@ class RequestLimits:
     attachment_bytes: int = 10 * 1024 * 1024
     page_field_characters: int = 1_000
     page_headings: int = 50
+    profile_fields: tuple[str, ...] = ("name", "language", "level", "background", "goals")
+    """What a client may say of its reader: nothing that names them elsewhere, such as an address."""
+    profile_characters: int = 200
 
 
 def read_object(body: bytes | str) -> dict[str, Any]:
@@ -80,6 +83,7 @@ def read_request(body: bytes | str, limits: RequestLimits) -> ChatKitReq:
     """
     document = read_object(body)
     _check_values(document, limits)
+    _merge_metadata(document)
     operation = document.get("type")
     if not isinstance(operation, str) or operation not in _OPERATIONS:
         raise UnknownOperation(
@@ -109,6 +113,16 @@ def page_of(metadata: Mapping[str, Any], limits: RequestLimits) -> PageContext |
     return PageContext(**texts, headings=tuple(_text(heading, limits) for heading in headings))
 
 
+def profile_of(metadata: Mapping[str, Any], limits: RequestLimits) -> dict[str, str]:
+    """What the client says of the reader: the allowed fields only, texts only, cut to their limit."""
+    said: Any = metadata.get("userInfo")
+    if not isinstance(said, dict):
+        return {}
+    fields = cast("dict[str, Any]", said)
+    known = {name: fields.get(name) for name in limits.profile_fields}
+    return {name: value[: limits.profile_characters] for name, value in known.items() if isinstance(value, str)}
+
+
 def site_of(asked: Any, principal: Principal) -> str | None:
     """The site that a request is about; None for whichever there are.
 
@@ -125,6 +139,16 @@ def site_of(asked: Any, principal: Principal) -> str | None:
     if principal.sites is not None and asked not in principal.sites:
         raise Forbidden("this site is not open to you", details={"site": asked})
     return asked
+
+
+def _merge_metadata(document: dict[str, Any]) -> None:
+    """Takes the metadata of a message (`params.input.metadata`) up to the request's own, which goes before it."""
+    sent: Any = document.get("params")
+    message: Any = cast("dict[str, Any]", sent).get("input") if isinstance(sent, dict) else None
+    within: Any = cast("dict[str, Any]", message).get("metadata") if isinstance(message, dict) else None
+    above: Any = document.get("metadata", {})
+    if isinstance(within, dict) and isinstance(above, dict):
+        document["metadata"] = {**within, **above}
 
 
 def _text(value: Any, limits: RequestLimits) -> str:
@@ -199,7 +223,7 @@ def _check_id(id_: str | None, limits: RequestLimits) -> None:
 
 def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
     texts = [part.text for part in message.content] + [message.quoted_text or ""]
-    if not any(part.text.strip() for part in message.content):
+    if not message.attachments and not any(part.text.strip() for part in message.content):
         raise InvalidRequest("the message is empty: write a question")
     longest = limits.message_characters
     _require(sum(map(len, texts)) <= longest, f"the message is too long: {longest} characters at most", longest)

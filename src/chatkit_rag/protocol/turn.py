@@ -1,148 +1,224 @@
 """The streaming turn: from a stored question to a stored answer, whatever happens on the way.
 
+    hook ──event──► TurnItems (our ids, stored) ──event──► client
+
 An item is stored before its `done` leaves. A turn that is cut short, because the reader left, pressed stop, or the
-model failed, keeps what was written so far. Every failure ends in one `error` event, and its exception in the log.
+model failed, keeps what was written so far, marked as interrupted. Every failure ends in one `error` event, and its
+exception in the log.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeGuard
 
-from chatkit.errors import CustomStreamError, ErrorCode, StreamError
-from chatkit.server import ChatKitServer
 from chatkit.store import NotFoundError
 from chatkit.types import (
+    AssistantMessageContentPartTextDelta,
     AssistantMessageItem,
     ErrorEvent,
     SDKHiddenContextItem,
     StreamOptionsEvent,
-    ThreadItem,
     ThreadItemAddedEvent,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
-    ThreadItemReplacedEvent,
     ThreadItemUpdatedEvent,
-    ThreadMetadata,
     ThreadStreamEvent,
     ThreadUpdatedEvent,
 )
 
-from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed
 from chatkit_rag.context import RequestContext, utc_now
-from chatkit_rag.errors import ModelFailed, StoreUnavailable
-from chatkit_rag.protocol.events import apply_update, has_text, is_visible, public_thread
-from chatkit_rag.stores.base import patch_thread
+from chatkit_rag.errors import ThreadBusy
+from chatkit_rag.protocol.beginning import Beginning
+from chatkit_rag.protocol.engine import Engine
+from chatkit_rag.protocol.events import is_hidden, public_thread
+from chatkit_rag.protocol.failures import TookTooLong, error_event, log_failure
+from chatkit_rag.protocol.hook_store import for_hooks
+from chatkit_rag.protocol.idempotency import Claim
+from chatkit_rag.protocol.items import TurnItems
+from chatkit_rag.protocol.lease import ThreadLease
+from chatkit_rag.protocol.leftovers import mark, stop_leftovers
+from chatkit_rag.protocol.updates import is_worth_keeping
+from chatkit_rag.stores.interrupted import interrupted
 from chatkit_rag.stores.shielding import run_to_end
 
 _log = logging.getLogger(__name__)
 
 _INTERRUPTED = "The previous answer was interrupted before it was complete."
-
-_NO_ANSWER = "The language model gave no answer. Please try again."
-_OWNER = "The assistant cannot answer at the moment. Please tell the owner of this site."
-_TOLD = {
-    FailureReason.AUTH: _OWNER,
-    FailureReason.QUOTA: _OWNER,
-    FailureReason.RATE_LIMITED: "There are too many questions just now. Please try again in a moment.",
-    FailureReason.TOO_LONG: "This conversation has grown too long for the language model. Please begin a new one.",
-    FailureReason.TIMEOUT: "The language model took too long. Please try again.",
-    FailureReason.INCOMPLETE: "The language model stopped before its answer was complete. Please try again.",
-    FailureReason.REFUSED: "The language model does not answer this.",
-}
-"""What a reader is told; what the operator is told stands in the log."""
-_NOT_AGAIN = {FailureReason.AUTH, FailureReason.QUOTA, FailureReason.TOO_LONG, FailureReason.REFUSED}
-"""Where asking the same again brings the same."""
+_STOPPING_SECONDS = 5.0
+_HOOK_SECONDS = 4.0
 
 
 class Turn:
     """One answer in one thread."""
 
-    def __init__(self, server: ChatKitServer[RequestContext], thread: ThreadMetadata, context: RequestContext) -> None:
-        self._server = server
-        self._thread = thread
-        self._context = context
-        self._unfinished: dict[str, ThreadItem] = {}
-        self._saved_thread = thread.model_copy(deep=True)
+    def __init__(
+        self,
+        engine: Engine,
+        beginning: Beginning,
+        context: RequestContext,
+        *,
+        claim: Claim,
+        lease: ThreadLease | None = None,
+    ) -> None:
+        """A turn whose beginning is stored; it settles the claim and gives the lease back when it is over.
 
-    async def stream(
-        self, respond: Callable[[], AsyncIterator[ThreadStreamEvent]]
-    ) -> AsyncGenerator[ThreadStreamEvent, None]:
+        One without a lease is not an answer: it may run beside one.
+        """
+        self._engine = engine
+        self._beginning = beginning
+        self._claim = claim
+        self._lease = lease
+        self._thread = for_hooks(beginning.thread)
+        self._items = TurnItems(engine.store, self._thread.model_copy(deep=True), context)
+        self._context = replace(context, turn=self._items)
+        self._replaced = list(beginning.replaced)
+        self._owes_answer = lease is not None
+        self._told = False
+
+    async def stream(self) -> AsyncGenerator[ThreadStreamEvent, None]:
         """The events of the answer, for the client.
 
         Closing or cancelling the iterator stops the answer, and returns when what was written is stored.
         """
-        yield StreamOptionsEvent(stream_options=self._server.get_stream_options(self._thread, self._context))
+        growing = self._items.unfinished
         try:
-            async with aclosing(_as_generator(respond())) as events:
+            for event in self._beginning.known:
+                yield event
+            options = self._engine.server.get_stream_options(self._thread, self._context)
+            yield StreamOptionsEvent(stream_options=options)
+            async with aclosing(self._events()) as events:
                 async for event in events:
-                    await self._record(event)
-                    if is_visible(event):
+                    # Nearly every event: a piece of the text of a message that has begun.
+                    if _is_text(event) and (begun := growing.get(event.item_id)):
+                        begun.update(event.update)
                         yield event
-                    # Compared when something else than text comes along: comparing costs as much as sending a word.
-                    if not isinstance(event, ThreadItemUpdatedEvent) and (update := await self._save_thread()):
-                        yield update
+                        continue
+                    for shown in await self._receive(event):
+                        yield shown
+            for event in await self._complete():
+                yield event
         except (asyncio.CancelledError, GeneratorExit):
-            await run_to_end(self._keep_partial(cancelled=True))
+            await run_to_end(self._cut_short(cancelled=True), within=_STOPPING_SECONDS)
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a hook raises ends this turn, and only this turn
             # Logged first: the client may be gone, and then the line after the `yield` is never reached.
-            _log_failure(exc)
-            await run_to_end(self._keep_partial(cancelled=False))
-            yield _error_event(exc)
+            log_failure(exc)
+            await run_to_end(self._cut_short(cancelled=False))
+            if not self._told:
+                yield error_event(exc)
+        finally:
+            await run_to_end(self._settle())
 
-    async def _record(self, event: ThreadStreamEvent) -> None:
-        """Makes the store agree with the event before the client sees it."""
-        store, thread_id = self._server.store, self._thread.id
-        match event:
-            case ThreadItemAddedEvent():
-                self._unfinished[event.item.id] = event.item.model_copy(deep=True)
+    async def _events(self) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """The hook's events; it is stopped for good when this is closed, cancelled, or takes too long."""
+        step = _Step(self._items, self._engine.turns.run_seconds)
+        events: AsyncIterator[ThreadStreamEvent] | None = None
+        try:
+            step.begin()
+            events = aiter(self._beginning.respond(self._thread, self._context))
+            while True:
+                try:
+                    event = await anext(events)
+                except StopAsyncIteration:
+                    events = None
+                    return
+                except asyncio.CancelledError as exc:
+                    step.check()
+                    if not _is_cancelled():  # what the hook waited for was, and nobody else: that is a failure of it
+                        raise RuntimeError("a hook was cancelled from within") from exc
+                    raise
+                finally:
+                    step.end()
+                yield event
+                step.begin()
+        finally:
+            step.cancel()
+            if events is not None:
+                await run_to_end(self._stop(events), within=_STOPPING_SECONDS)
+
+    async def _receive(self, event: ThreadStreamEvent) -> list[ThreadStreamEvent]:
+        """What the client is sent for a hook's event; the store agrees with it when this returns."""
+        if self._lease is not None and self._lease.lost:
+            raise ThreadBusy("another answer is being written in this conversation")
+        received = await self._items.receive(event)
+        if received is None:
+            return []
+        shown = [received]
+        match received:
             case ThreadItemUpdatedEvent():
-                if unfinished := self._unfinished.get(event.item_id):
-                    apply_update(unfinished, event.update)
-            case ThreadItemDoneEvent():
-                # Whole from now on: a turn that is cut short during the write keeps this, not what led to it.
-                self._unfinished[event.item.id] = event.item
-                await run_to_end(store.add_thread_item(thread_id, event.item, self._context))
-                self._unfinished.pop(event.item.id, None)
-            case ThreadItemReplacedEvent():
-                await run_to_end(store.save_item(thread_id, event.item, self._context))
-                self._unfinished.pop(event.item.id, None)
-            case ThreadItemRemovedEvent():
-                await run_to_end(store.delete_thread_item(thread_id, event.item_id, self._context))
-                self._unfinished.pop(event.item_id, None)
+                # The thread is not looked at with every piece of text: comparing costs as much as sending one.
+                return shown
+            case ThreadItemAddedEvent() | ThreadItemDoneEvent():
+                shown = [*await self._remove_replaced(), received]
+                if isinstance(received, ThreadItemDoneEvent) and isinstance(received.item, AssistantMessageItem):
+                    self._owes_answer = False
+            case ErrorEvent():
+                self._told = True
             case _:
                 pass
+        return [*shown, *await self._save_thread()]
 
-    async def _save_thread(self) -> ThreadUpdatedEvent | None:
-        """Stores the thread when `respond` has changed it."""
-        if self._thread == self._saved_thread:
-            return None
-        changes = {
-            name: value
-            for name in ThreadMetadata.model_fields
-            if (value := getattr(self._thread, name)) != getattr(self._saved_thread, name)
-        }
-        self._saved_thread = self._thread.model_copy(deep=True)
-        # Only what this turn changed: a title that was given in another tab meanwhile stays.
-        await run_to_end(patch_thread(self._server.store, self._thread.id, changes, self._context))
-        return ThreadUpdatedEvent(thread=public_thread(self._thread))
+    async def _remove_replaced(self) -> list[ThreadStreamEvent]:
+        """Takes away what the answer replaces: it begins to exist now."""
+        removed: list[ThreadStreamEvent] = []
+        while self._replaced:
+            item = self._replaced.pop(0)
+            await run_to_end(self._engine.store.delete_thread_item(self._thread.id, item.id, self._context))
+            if not is_hidden(item):
+                removed.append(ThreadItemRemovedEvent(item_id=item.id))
+        return removed
 
-    async def _keep_partial(self, *, cancelled: bool) -> None:
-        """Stores what was written of unfinished messages, and a note for the model that they are not whole."""
-        store, thread = self._server.store, self._thread
-        partial = [item for item in self._unfinished.values() if isinstance(item, AssistantMessageItem)]
-        note = SDKHiddenContextItem(
-            id=store.generate_item_id("sdk_hidden_context", thread, self._context),
-            thread_id=thread.id,
-            created_at=utc_now(),
-            content=_INTERRUPTED,
-        )
+    async def _save_thread(self) -> list[ThreadStreamEvent]:
+        """Stores what the hook has changed of the thread, and only that: a title that another tab gave stays."""
+        thread = self._thread
+        if thread == self._items.thread:
+            return []
+        await self._items.patch_thread(thread)
+        self._items.thread = thread.model_copy(deep=True)
+        return [ThreadUpdatedEvent(thread=public_thread(thread))]
+
+    async def _complete(self) -> list[ThreadStreamEvent]:
+        """Stores what the hook has announced and never completed, as it stands, and the thread as it left it."""
+        left = [growing.item for growing in self._items.unfinished.values() if is_worth_keeping(growing.item)]
+        completed = [await self._items.receive(ThreadItemDoneEvent(item=item)) for item in left]
+        return [*filter(None, completed), *await self._save_thread()]
+
+    async def _settle(self) -> None:
+        await self._claim.settle()
+        if self._lease is not None:
+            await self._lease.release()
+
+    async def _stop(self, events: AsyncIterator[ThreadStreamEvent]) -> None:
+        """Ends the hook, and what it leaves running; an iterator that cannot be closed is left to end by itself."""
         try:
-            for item in [*filter(has_text, partial), note]:
-                await store.add_thread_item(thread.id, item, self._context)
-            if cancelled:
-                await self._server.handle_stream_cancelled(thread, list(self._unfinished.values()), self._context)
+            async with asyncio.timeout(_HOOK_SECONDS):
+                if isinstance(events, AsyncGenerator):
+                    await events.aclose()
+        except Exception as exc:  # noqa: BLE001 - what a hook raises on its way out must not keep the turn from ending
+            _log.exception("a hook failed while it was stopped: %s", type(exc).__name__)
+        await stop_leftovers(self._items)
+
+    async def _cut_short(self, *, cancelled: bool) -> None:
+        """Stores what was written of unfinished items, and a note for the model that the answer is not whole."""
+        items, store, thread = self._items, self._engine.store, self._thread
+        partial = [growing.item for growing in items.unfinished.values()]
+        try:
+            for item in filter(is_worth_keeping, partial):
+                await items.put(interrupted(item))
+            if partial or self._owes_answer:
+                note = SDKHiddenContextItem(
+                    id=store.generate_item_id("sdk_hidden_context", thread, self._context),
+                    thread_id=thread.id,
+                    created_at=utc_now(),
+                    content=_INTERRUPTED,
+                )
+                await store.add_thread_item(thread.id, note, self._context)
+            items.cut_short = True
+            if cancelled and self._engine.overrides("handle_stream_cancelled"):
+                await self._engine.server.handle_stream_cancelled(thread, partial, self._context)
         except NotFoundError:
             _log.info("the thread of an interrupted answer is gone; nothing is kept of it")
         except Exception as exc:  # noqa: BLE001 - see below
@@ -150,42 +226,52 @@ class Turn:
             _log.exception("an interrupted answer could not be stored: %s", type(exc).__name__)
 
 
-async def _as_generator(events: AsyncIterator[ThreadStreamEvent]) -> AsyncGenerator[ThreadStreamEvent, None]:
-    """`events` with an `aclose` that reaches them; an iterator that cannot be closed is left to end by itself."""
-    try:
-        async for event in events:
-            yield event
-    except GeneratorExit:
-        if isinstance(events, AsyncGenerator):
-            try:
-                await events.aclose()
-            except Exception as exc:  # noqa: BLE001 - what a hook raises on its way out must not keep the turn from ending
-                _log.exception("a hook failed while it was stopped: %s", type(exc).__name__)
-        raise
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
-def _log_failure(exc: Exception) -> None:
-    """What was foreseen is a line; what was not comes with its traceback."""
-    if isinstance(exc, ModelFailed | StoreUnavailable):
-        _log.error("a turn failed: %s", exc)
-    else:
-        _log.exception("a turn failed: %s", type(exc).__name__, exc_info=exc)
+def _is_text(event: ThreadStreamEvent) -> TypeGuard[ThreadItemUpdatedEvent]:
+    return type(event) is ThreadItemUpdatedEvent and type(event.update) is AssistantMessageContentPartTextDelta
 
 
-def _error_event(exc: Exception) -> ErrorEvent:
-    """What the client is told: never an exception's own text, unless it was written for people."""
-    match exc:
-        case CustomStreamError():
-            return ErrorEvent(code="custom", message=exc.message, allow_retry=exc.allow_retry)
-        case StreamError():
-            return ErrorEvent(code=exc.code, allow_retry=exc.allow_retry)
-        case ResponseFailed():
-            message = _TOLD.get(exc.reason, _NO_ANSWER)
-            return ErrorEvent(code="custom", message=message, allow_retry=exc.reason not in _NOT_AGAIN)
-        case ModelFailed():
-            message = _NO_ANSWER
-        case StoreUnavailable():
-            message = "The conversation cannot be stored right now. Please try again."
-        case _:
-            return ErrorEvent(code=ErrorCode.STREAM_ERROR, allow_retry=True)
-    return ErrorEvent(code="custom", message=message, allow_retry=True)
+class _Step:
+    """The time in which a hook works towards its next event: bounded in sum, and what is begun in it is the turn's.
+
+    Not `asyncio.timeout`, which may not be open while a generator has handed out an event: this one cancels its task
+    only between `begin` and `end`, and otherwise says so at the next beginning.
+    """
+
+    def __init__(self, turn: object, seconds: float) -> None:
+        self._turn = turn
+        self._task: asyncio.Task[object] | None = None
+        self._cancelled: asyncio.Task[object] | None = None
+        self._passed = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
+
+    def begin(self) -> None:
+        """The hook is asked for its next event. Raises TookTooLong when its time is over."""
+        if self._passed:
+            raise TookTooLong
+        self._task = asyncio.current_task()
+        mark(self._turn)
+
+    def end(self) -> None:
+        """It has given one, or never will."""
+        self._task = None
+
+    def check(self) -> None:
+        """The hook was cancelled. Raises TookTooLong where that is this step's doing, and nobody else's."""
+        if self._cancelled is not None and not self._cancelled.uncancel():
+            raise TookTooLong from None
+
+    def cancel(self) -> None:
+        """The time is not counted any more."""
+        self._timer.cancel()
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._task is not None:
+            self._cancelled = self._task
+            self._task.cancel()

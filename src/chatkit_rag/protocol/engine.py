@@ -1,0 +1,66 @@
+"""What carries out ChatKit's operations: a server's hooks, its store, and the limits that hold for its clients."""
+
+from dataclasses import dataclass, field
+
+from chatkit.server import ChatKitServer
+
+from chatkit_rag.context import RequestContext
+from chatkit_rag.protocol.hook_store import HookStore
+from chatkit_rag.protocol.requests import RequestLimits
+from chatkit_rag.stores.base import KeepsLeases, RemembersRequests, Store
+from chatkit_rag.stores.coordination import InProcessCoordination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnOptions:
+    """How answers follow each other in a thread, and how long they may take. All in seconds."""
+
+    busy_seconds: float = 1.5
+    """How long a message waits for the answer that is being written in its thread, before it is refused: long enough
+    for a stopped answer to be stored, too short to be a queue. Make it as long as a run may take, and it is one."""
+    run_seconds: float = 120.0
+    """How long an answer may take."""
+    lease_seconds: float = 30.0
+    """How long a thread stays taken when the process that answers in it is killed."""
+    remember_seconds: float = 24 * 3600.0
+    """How long an idempotency key stands for its request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A ChatKit server, driven by this package instead of by ChatKit's own `process`."""
+
+    server: ChatKitServer[RequestContext]
+    """Its hooks. Its store is the view that hooks see."""
+    store: Store
+    """Its store, as it is."""
+    leases: KeepsLeases
+    requests: RemembersRequests
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    turns: TurnOptions = field(default_factory=TurnOptions)
+
+    def overrides(self, hook: str) -> bool:
+        """Whether the server has a `hook` of its own."""
+        own = getattr(self.server, hook)
+        return getattr(own, "__func__", own) is not getattr(ChatKitServer, hook)
+
+
+def drive(
+    server: ChatKitServer[RequestContext], *, limits: RequestLimits | None = None, turns: TurnOptions | None = None
+) -> Engine:
+    """The engine for `server`, whose hooks see its store through a `HookStore` from now on.
+
+    What the store cannot do for all processes over it (leases, remembered requests) is done in this one.
+    """
+    if not isinstance(server.store, HookStore):
+        server.store = HookStore(server.store)
+    store = server.store.unwrapped
+    fall_back = InProcessCoordination()
+    return Engine(
+        server=server,
+        store=store,
+        leases=store if isinstance(store, KeepsLeases) else fall_back,
+        requests=store if isinstance(store, RemembersRequests) else fall_back,
+        limits=limits or RequestLimits(),
+        turns=turns or TurnOptions(),
+    )

@@ -1,0 +1,1 @@
+"""ChatKit's sixteen operations, one function each."""
