@@ -7,8 +7,12 @@ import pytest
 from chatkit.types import (
     AssistantMessageContent,
     AssistantMessageItem,
+    ClientToolCallItem,
     HiddenContextItem,
     InferenceOptions,
+    StructuredInputAnswer,
+    StructuredInputFreeform,
+    StructuredInputItem,
     ThreadItem,
     UserMessageItem,
     UserMessageTagContent,
@@ -88,3 +92,36 @@ def test_what_says_nothing_and_what_is_hidden_is_left_out():
 )
 def test_a_message_is_its_texts_and_its_tags_by_their_text(message: UserMessageItem, text: str):
     assert message_text(message) == text
+
+
+def test_a_tool_of_the_browser_is_told_with_what_it_returned():
+    place = {"thread_id": "t", "created_at": NOW}
+    call = ClientToolCallItem(
+        id="c",
+        **place,
+        status="completed",
+        call_id="call_1",
+        name="theme",
+        arguments={"to": "dark"},
+        output={"ok": True},
+    )
+    waiting = ClientToolCallItem(id="w", **place, call_id="call_2", name="theme", arguments={})
+
+    assert conversation([waiting, call, asked("Dark, please.")]) == [
+        {"role": "user", "content": "Dark, please."},
+        {"type": "function_call", "call_id": "call_1", "name": "theme", "arguments": '{"to":"dark"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": '{"ok":true}'},
+    ]
+
+
+def test_answers_to_questions_are_told_as_the_readers_words():
+    inputs = [
+        StructuredInputFreeform(id="q1", question="Which robot?", answer=StructuredInputAnswer(values=["Spot"])),
+        StructuredInputFreeform(id="q2", question="Why?", answer=StructuredInputAnswer(skipped=True)),
+    ]
+    place = {"id": "s", "thread_id": "t", "created_at": NOW}
+
+    answered = StructuredInputItem(**place, status="answered", inputs=inputs)
+
+    assert conversation([answered]) == [{"role": "user", "content": "Which robot?\nSpot\n\nWhy?\n(skipped)"}]
+    assert conversation([StructuredInputItem(**place, inputs=inputs)]) == []

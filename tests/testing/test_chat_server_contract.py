@@ -83,7 +83,7 @@ class HookAnswers:
 
 class TestOurServer(HookAnswers, ChatServerContract):
     question = COVERED
-    capabilities = frozenset(CAPABILITIES) - {"idempotency"}
+    capabilities = frozenset(CAPABILITIES)
 
     @pytest.fixture(params=[0.0, 0.01], ids=["in process", "over a socket, with a store that takes its time"])
     def store(self, request: pytest.FixtureRequest) -> AwkwardStore:

@@ -2,10 +2,19 @@
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, cast
 
+import orjson
 from agents import TResponseInputItem
-from chatkit.types import AssistantMessageItem, SDKHiddenContextItem, ThreadItem, UserMessageItem
+from chatkit.types import (
+    AssistantMessageItem,
+    ClientToolCallItem,
+    SDKHiddenContextItem,
+    StructuredInput,
+    StructuredInputItem,
+    ThreadItem,
+    UserMessageItem,
+)
 
 CHARACTERS = 24_000
 """The budget: some 6,000 tokens of ordinary English."""
@@ -30,27 +39,51 @@ def conversation(items: Iterable[ThreadItem], *, budget: int = CHARACTERS) -> li
 
     The newest is there in any case: it is what is asked.
     """
-    messages: list[TResponseInputItem] = []
+    newest_first: list[list[TResponseInputItem]] = []
     for item in items:
-        message = _message(item)
-        if message is None:
-            continue
-        role, text = message
-        budget -= len(text)
-        if budget < 0 and messages:
+        messages = _messages(item)
+        budget -= sum(map(_length, messages))
+        if budget < 0 and newest_first:
             break
-        messages.append({"role": role, "content": text})
-    return messages[::-1]
+        if messages:
+            newest_first.append(messages)
+    return [message for messages in reversed(newest_first) for message in messages]
 
 
-def _message(item: ThreadItem) -> tuple[Literal["user", "assistant"], str] | None:
+def _messages(item: ThreadItem) -> list[TResponseInputItem]:
     match item:
         case UserMessageItem():
-            return ("user", in_readers_words(text)) if (text := message_text(item)) else None
+            return [{"role": "user", "content": in_readers_words(text)}] if (text := message_text(item)) else []
         case AssistantMessageItem():
-            return ("assistant", text) if (text := "\n".join(part.text for part in item.content).strip()) else None
+            text = "\n".join(part.text for part in item.content).strip()
+            return [{"role": "assistant", "content": text}] if text else []
+        case ClientToolCallItem(status="completed"):
+            return _tool_call(item)
+        case StructuredInputItem() if item.status != "pending":
+            return [{"role": "user", "content": in_readers_words("\n\n".join(map(_answer_text, item.inputs)))}]
         case SDKHiddenContextItem():
             # Ours alone: that an answer was interrupted. The model would take it for a complete one.
-            return "user", _NOTE.format(item.content)
+            return [{"role": "user", "content": _NOTE.format(item.content)}]
         case _:
-            return None
+            return []
+
+
+def _length(message: TResponseInputItem) -> int:
+    fields = cast("dict[str, Any]", message)
+    return sum(len(fields.get(name, "")) for name in ("content", "arguments", "output"))
+
+
+def _tool_call(item: ClientToolCallItem) -> list[TResponseInputItem]:
+    """A tool that the reader's browser has carried out, with what it returned: data, like every tool's output."""
+    arguments, output = orjson.dumps(item.arguments).decode(), orjson.dumps(item.output).decode()
+    return [
+        {"type": "function_call", "call_id": item.call_id, "name": item.name, "arguments": arguments},
+        {"type": "function_call_output", "call_id": item.call_id, "output": output},
+    ]
+
+
+def _answer_text(question: StructuredInput) -> str:
+    """A question of the assistant's, and what the reader answered."""
+    given = question.answer
+    answer = "(skipped)" if given is None or given.skipped else ", ".join(given.values)
+    return f"{question.question}\n{answer}"

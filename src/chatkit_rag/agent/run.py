@@ -39,6 +39,8 @@ from chatkit_rag.errors import ModelFailed
 
 _EXCERPT = 200
 _set = object.__setattr__
+_UPDATE_FIELDS = {"content_index", "delta"}
+_EVENT_FIELDS = {"item_id", "update"}
 _BETWEEN_HEADINGS = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 _MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
 
@@ -118,9 +120,8 @@ class AnswerMessage:
     def __init__(self, turn: TurnContext) -> None:
         self._reader = CitationReader(turn.passages)
         self._annotations: list[Annotation] = []
-        self._item = AssistantMessageItem(
-            id=turn.generate_id("message"), thread_id=turn.thread.id, created_at=utc_now(), content=[]
-        )
+        self._id = turn.generate_id("message")
+        self._item = AssistantMessageItem(id=self._id, thread_id=turn.thread.id, created_at=utc_now(), content=[])
 
     def added(self) -> ThreadItemAddedEvent:
         """The message begins, empty."""
@@ -150,7 +151,7 @@ class AnswerMessage:
 
     def _update(self, part: str | Citation) -> ThreadStreamEvent:
         if isinstance(part, str):
-            return text_update(self._item.id, part)
+            return text_update(self._id, part)
         self._annotations.append(annotation_of(part))
         return ThreadItemUpdatedEvent(
             item_id=self._item.id,
@@ -168,14 +169,16 @@ def text_update(item_id: str, text: str) -> ThreadItemUpdatedEvent:
     update = _bare(
         AssistantMessageContentPartTextDelta,
         {"type": "assistant_message.content_part.text_delta", "content_index": 0, "delta": text},
+        _UPDATE_FIELDS,
     )
-    return _bare(ThreadItemUpdatedEvent, {"type": "thread.item.updated", "item_id": item_id, "update": update})
+    event = {"type": "thread.item.updated", "item_id": item_id, "update": update}
+    return _bare(ThreadItemUpdatedEvent, event, _EVENT_FIELDS)
 
 
-def _bare(kind: type[Model], fields: dict[str, Any]) -> Model:
+def _bare(kind: type[Model], fields: dict[str, Any], names: set[str]) -> Model:
     model = kind.__new__(kind)
     _set(model, "__dict__", fields)
-    _set(model, "__pydantic_fields_set__", set(fields))
+    _set(model, "__pydantic_fields_set__", names)
     _set(model, "__pydantic_extra__", None)
     _set(model, "__pydantic_private__", None)
     return model

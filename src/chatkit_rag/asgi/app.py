@@ -8,43 +8,38 @@ either it composes `chat.lifespan` with its own, or the app starts with its firs
 
 import asyncio
 import logging
-import re
-import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from chatkit.server import ChatKitServer, StreamingResult
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from chatkit_rag.asgi.address import BASE_URL, base_url
+from chatkit_rag.asgi.address import BASE_URL
 from chatkit_rag.asgi.attachments import AttachmentRoutes
 from chatkit_rag.asgi.draining import Draining
 from chatkit_rag.asgi.health import Health
 from chatkit_rag.asgi.identity import Identification
 from chatkit_rag.asgi.limits import AUDIO_BODY_BYTES, BODY_BYTES, read_operation
 from chatkit_rag.asgi.pages import ChatPage
-from chatkit_rag.asgi.problems import problem, problem_of
+from chatkit_rag.asgi.problems import problem_of
+from chatkit_rag.asgi.refusals import no_such_route, refusals_of_other_methods
 from chatkit_rag.asgi.rest import SearchRoute
+from chatkit_rag.asgi.scopes import AtRoot, idempotency_key_of, relative, request_id_of, with_request_id
 from chatkit_rag.asgi.sessions import SessionRoute
 from chatkit_rag.asgi.slots import StreamSlots
 from chatkit_rag.asgi.streaming import EventStream, StreamOptions
 from chatkit_rag.asgi.tasks import TaskOwner
 from chatkit_rag.auth import Authenticate, SessionTokens
 from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.errors import InvalidRequest
 from chatkit_rag.protocol.driven import DrivenServer
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.attachments import LocalAttachmentStore
-from chatkit_rag.telemetry import REQUEST_ID
 
 _log = logging.getLogger(__name__)
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_KEY_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,22 +116,22 @@ class ChatApp:
             routes.append(Route("/session", session_route.answer, methods=["POST"]))
         if isinstance(server.attachment_store, LocalAttachmentStore):
             routes += AttachmentRoutes(server, server.attachment_store, identification).routes()
-        routes += _refusals_of_other_methods(routes)
-        self._router = Router(routes, redirect_slashes=False, default=_no_such_route)
+        routes += refusals_of_other_methods(routes)
+        self._router = Router(routes, redirect_slashes=False, default=no_such_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry: requests, and the lifespan where this app is the whole server."""
         if scope["type"] == "lifespan":
             await _run_lifespan(self, receive, send)
         elif scope["type"] == "http":
-            await _with_request_id(self._respond, _relative(scope), receive, send)
+            await with_request_id(self._respond, relative(scope), receive, send)
         else:
             # A websocket: closing it before it is accepted makes the server answer 403.
             await send({"type": "websocket.close", "code": 1000})
 
     async def handle(self, request: Request, principal: Principal) -> Response:
         """The answer to a ChatKit request on a route of the host's own, for a reader whom the host knows."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request)
         try:
             await self.startup()
             answer = await self._process(request, principal, request_id)
@@ -148,7 +143,7 @@ class ChatApp:
     def routes(self, path: str) -> Sequence[BaseRoute]:
         """Routes for a Starlette or FastAPI host, which spare `POST path` the redirect to `path/`."""
         path = path.rstrip("/")
-        return [Route(path, _AtRoot(self)), Mount(path, app=self)]
+        return [Route(path, AtRoot(self)), Mount(path, app=self)]
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncGenerator[None]:
@@ -208,7 +203,7 @@ class ChatApp:
             principal=principal,
             request_id=request_id,
             base_url=request.scope.get(BASE_URL, ""),
-            idempotency_key=_idempotency_key(request),
+            idempotency_key=idempotency_key_of(request),
         )
         with ExitStack() as held:
             if body.streams:
@@ -220,81 +215,6 @@ class ChatApp:
                 ended = held.pop_all().close
                 return EventStream(result.json_events, self._owner, options.streaming, ended=ended)
         return Response(result.json, media_type="application/json")
-
-
-class _AtRoot:
-    """An app as if the request had the trailing slash."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "path": "/"}, receive, send)
-
-
-class _OtherMethods:
-    """What a route answers to methods that it does not know; Starlette's own answer is plain text."""
-
-    def __init__(self, allowed: Iterable[str]) -> None:
-        self._allowed = ", ".join(sorted(allowed))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = problem(405, "method_not_allowed", f"this address takes {self._allowed}")
-        refused.headers["Allow"] = self._allowed
-        await refused(scope, receive, send)
-
-
-def _refusals_of_other_methods(routes: Iterable[Route]) -> list[Route]:
-    allowed: dict[str, set[str]] = {}
-    for route in routes:
-        allowed.setdefault(route.path, set()).update(route.methods or ())
-    return [Route(path, _OtherMethods(methods)) for path, methods in allowed.items()]
-
-
-def _relative(scope: Scope) -> Scope:
-    """The scope with the path below the mount, without a trailing slash; hosts differ in what they leave of it."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    # A proxy may have taken its own prefix off the path, while the host's root still begins with it.
-    roots = (root, root.removeprefix(scope.get("app_root_path", "")))
-    below = next((path.removeprefix(root) for root in roots if f"{path}/".startswith(f"{root}/")), path)
-    # What goes wrong here is answered here: a Starlette host leaves its own handlers in the scope.
-    inherited = {key: value for key, value in scope.items() if key != "starlette.exception_handlers"}
-    return {**inherited, "path": below.rstrip("/") or "/", "root_path": "", BASE_URL: base_url(scope, below)}
-
-
-def _request_id(connection: HTTPConnection) -> str:
-    """The id that the request goes by in logs and answers: the client's own where it is decent."""
-    offered = connection.headers.get("x-request-id", "")
-    return offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-
-
-def _idempotency_key(connection: HTTPConnection) -> str:
-    key = connection.headers.get("idempotency-key", "")
-    if len(key) > _KEY_CHARACTERS:
-        raise InvalidRequest("the idempotency key is too long", details={"limit": _KEY_CHARACTERS})
-    return key
-
-
-async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Gives the request an id, and sends it back."""
-    request_id = _request_id(HTTPConnection(scope))
-    scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
-
-    async def named(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-        await send(message)
-
-    token = REQUEST_ID.set(request_id)
-    try:
-        await app(scope, receive, named)
-    finally:
-        REQUEST_ID.reset(token)
-
-
-async def _no_such_route(scope: Scope, receive: Receive, send: Send) -> None:
-    await problem(404, "not_found", "there is nothing at this address")(scope, receive, send)
 
 
 async def _run_lifespan(app: ChatApp, receive: Receive, send: Send) -> None:

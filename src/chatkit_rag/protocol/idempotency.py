@@ -3,7 +3,6 @@
 The outcome is rebuilt from what is stored, so it is the same on every host, and after a restart.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -47,7 +46,6 @@ class Claim:
     engine: Engine
     context: RequestContext
     request: RememberedRequest
-    _renewal: asyncio.TimerHandle | None = None
 
     @classmethod
     async def make(cls, engine: Engine, request: StreamingReq, context: RequestContext) -> "Claim | RememberedRequest":
@@ -58,7 +56,8 @@ class Claim:
             RequestInFlight: the same request is being carried out.
         """
         busy_until = time.time() + engine.turns.lease_seconds
-        claim = cls(engine, context, RememberedRequest(fingerprint=_fingerprint(request), busy_until=busy_until))
+        fingerprint = _fingerprint(request) if context.idempotency_key else ""
+        claim = cls(engine, context, RememberedRequest(fingerprint=fingerprint, busy_until=busy_until))
         if not context.idempotency_key:
             return claim
         seconds = engine.turns.remember_seconds

@@ -30,7 +30,7 @@ from chatkit.types import (
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.events import is_hidden, public_thread
 from chatkit_rag.protocol.links import update_with_web_links, with_web_links
-from chatkit_rag.protocol.updates import Growing, apply_update
+from chatkit_rag.protocol.updates import Growing, apply_update, is_worth_keeping
 from chatkit_rag.stores.base import Store, patch_thread
 from chatkit_rag.stores.ids import derived_id
 from chatkit_rag.stores.shielding import run_to_end
@@ -95,6 +95,18 @@ class TurnItems:
         ours = await self._ours(item)
         if not (self.cut_short and ours.id in self._stored):
             await self._save(ours)
+
+    async def complete(self) -> list[ThreadStreamEvent]:
+        """Stores what was announced and never completed, as it stands; what the client is sent for it.
+
+        An item that the hook has stored by itself is left open for a later turn, as ChatKit's workflows are.
+        """
+        left = [growing.item for growing in self.unfinished.values() if is_worth_keeping(growing.item)]
+        open_ = [item for item in left if item.id in self._stored]
+        for item in open_:
+            await self._save(item)
+        completed = [await self.receive(ThreadItemDoneEvent(item=item)) for item in left if item not in open_]
+        return list(filter(None, completed))
 
     async def patch_thread(self, thread: ThreadMetadata) -> None:
         """Stores what a hook has changed of the turn's thread, and nothing else.

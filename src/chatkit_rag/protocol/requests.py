@@ -17,6 +17,8 @@ from chatkit.types import (
     ThreadsAddStructuredInputReq,
     ThreadsAddUserMessageReq,
     ThreadsCreateReq,
+    ThreadsCustomActionReq,
+    ThreadsSyncCustomActionReq,
     ThreadsUpdateReq,
     UserMessageInput,
 )
@@ -198,6 +200,11 @@ def _check_request(request: ChatKitReq, limits: RequestLimits) -> None:
         case ThreadsAddStructuredInputReq():
             size = len(orjson.dumps(request.params.input.model_dump()))
             _require(size <= limits.message_characters, "the answers are too large", limits.message_characters)
+        case ThreadsCustomActionReq() | ThreadsSyncCustomActionReq():
+            # ChatKit's class takes an action without a type, which is then a type variable and no text.
+            type_: Any = request.params.action.type
+            well_named = isinstance(type_, str) and 1 <= len(type_) <= limits.id_characters
+            _require(well_named, "the action needs a type", limits.id_characters)
         case AttachmentsCreateReq():
             _check_attachment(request.params, limits)
         case _:

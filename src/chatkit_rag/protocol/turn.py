@@ -30,7 +30,7 @@ from chatkit.types import (
 )
 
 from chatkit_rag.context import RequestContext, utc_now
-from chatkit_rag.errors import ThreadBusy
+from chatkit_rag.errors import ChatKitRagError, ThreadBusy
 from chatkit_rag.protocol.beginning import Beginning
 from chatkit_rag.protocol.engine import Engine
 from chatkit_rag.protocol.events import is_hidden, public_thread
@@ -182,12 +182,13 @@ class Turn:
 
     async def _complete(self) -> list[ThreadStreamEvent]:
         """Stores what the hook has announced and never completed, as it stands, and the thread as it left it."""
-        left = [growing.item for growing in self._items.unfinished.values() if is_worth_keeping(growing.item)]
-        completed = [await self._items.receive(ThreadItemDoneEvent(item=item)) for item in left]
-        return [*filter(None, completed), *await self._save_thread()]
+        return [*await self._items.complete(), *await self._save_thread()]
 
     async def _settle(self) -> None:
-        await self._claim.settle()
+        try:
+            await self._claim.settle()
+        except ChatKitRagError as exc:  # the client was told how the turn ended; its key is in flight for a while yet
+            _log.warning("the outcome of a request could not be noted: %s", type(exc).__name__)
         if self._lease is not None:
             await self._lease.release()
 
