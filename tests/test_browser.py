@@ -95,6 +95,26 @@ def test_an_answer_of_a_language_model_grows_while_it_is_written(browser: Browse
     page.close()
 
 
+def test_a_stopped_answer_keeps_its_text_and_says_so_also_after_a_reload(browser: Browser, tmp_path: Path):
+    page = browser.new_page()
+    with FakeModelServer(answer="A robot that senses, decides and acts [1]. " * 50, pause=0.02) as model:
+        env = {"OPENAI_API_KEY": "a key for a loopback server", "OPENAI_BASE_URL": model.base_url}
+        with serving(str(DOCS), cwd=tmp_path, env=env) as running:
+            page.goto(running.address)
+            page.get_by_label("Your question").fill("What is Physical AI?")
+            page.get_by_role("button", name="Ask", exact=True).click()
+            answer = page.locator('article[data-role="assistant"]')
+            expect(answer).to_contain_text("senses", timeout=15_000)
+
+            page.get_by_role("button", name="Stop").click()
+            expect(answer).to_have_attribute("data-state", "stopped")
+            page.reload()
+
+            expect(answer).to_contain_text("A robot that senses")
+            expect(answer).to_contain_text("Stopped")
+            expect(answer).to_have_attribute("data-state", "stopped")
+
+
 def test_the_conversation_is_there_after_a_restart(browser: Browser, tmp_path: Path):
     page = browser.new_page()
     with serving(str(DOCS), cwd=tmp_path) as first:

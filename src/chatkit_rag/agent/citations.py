@@ -44,7 +44,8 @@ class CitationReader:
     def feed(self, piece: str) -> list[str | Citation]:
         """Text and citations that are certain now, in order. What may still become a marker is held back."""
         if not self._held and not _PERHAPS.search(piece):
-            return self._text(piece)
+            self.text += piece
+            return [piece]
         buffer = self._held + piece
         undecided = _UNDECIDED.search(buffer)
         end = undecided.start() if undecided else len(buffer)

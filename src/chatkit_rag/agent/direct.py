@@ -85,7 +85,12 @@ async def _stream_direct(
     except AgentsException as exc:
         raise ModelFailed(f"the agent cannot be run: {type(exc).__name__}") from exc
     response = _Response(turn)
-    raw = model.stream_raw(body, headers=settings.extra_headers, query=settings.extra_query)
+    raw = model.stream_raw(
+        body,
+        headers=settings.extra_headers,
+        query=settings.extra_query,
+        merge_characters=model.options.merge_characters,
+    )
     async with aclosing(raw) as events:
         async for event in events:
             for shown in response.take(event):

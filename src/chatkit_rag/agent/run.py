@@ -134,7 +134,10 @@ class AnswerMessage:
 
     def feed(self, piece: str) -> list[ThreadStreamEvent]:
         """The updates that a piece of the model's text makes."""
-        return [self._update(part) for part in self._reader.feed(piece)]
+        parts = self._reader.feed(piece)
+        if len(parts) == 1 and type(parts[0]) is str:  # nearly always: text, and nothing else
+            return [text_update(self._id, parts[0])]
+        return [self._update(part) for part in parts]
 
     def finish(self, status: str | None = "completed") -> list[ThreadStreamEvent]:
         """The last updates, and the message as it is stored; none where the model's tokens ended before a word came."""

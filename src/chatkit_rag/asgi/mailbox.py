@@ -22,9 +22,14 @@ class Mailbox:
         """Whether the last frame was taken."""
         return self._ended and not self._abandoned and not self._frames
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next frame should wait."""
+        return self._size >= self._capacity
+
     async def put(self, frame: bytes) -> None:
         """Adds a frame; waits while the mailbox is full, and drops the frame when nobody will read it."""
-        if not self._room.is_set():
+        if self.is_full:
             await self._room.wait()
         self.add(frame)
 
@@ -36,7 +41,8 @@ class Mailbox:
         self._size += len(frame)
         if self._size >= self._capacity:
             self._room.clear()
-        self._changed.set()
+        if len(self._frames) == 1:
+            self._changed.set()
 
     def end(self, last: bytes = b"") -> None:
         """No frame will follow `last`. Only the first call counts."""

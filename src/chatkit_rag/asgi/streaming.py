@@ -156,13 +156,17 @@ class EventStream(Response):
         cancel(self._producer)
 
     async def _produce(self, frames: AsyncGenerator[bytes, None], ended: Callable[[], object] | None) -> None:
+        mailbox = self._mailbox
         last = b""
         try:
             # Closed also when the cancellation came while this task waited for room: the turn is then suspended at a
             # `yield`, and only closing it makes it store what it has.
             async with aclosing(frames):
                 async for frame in frames:
-                    await self._mailbox.put(frame)
+                    if mailbox.is_full:
+                        await mailbox.put(frame)
+                    else:  # without a coroutine: this is done for every piece of text
+                        mailbox.add(frame)
         except asyncio.CancelledError:
             last = _STOPPED  # dropped where the reader has left: that is the other cause
             raise

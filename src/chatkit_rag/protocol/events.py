@@ -1,6 +1,7 @@
 """What leaves the server: which events, and in which form. Pure."""
 
 from datetime import UTC
+from functools import lru_cache
 
 import orjson
 from chatkit.types import (
@@ -15,6 +16,9 @@ from chatkit.types import (
     ThreadStreamEvent,
 )
 from pydantic import BaseModel
+
+_Items = Page[ThreadItem]
+"""Named once: looking the class up takes longer than making one of its objects."""
 
 
 def to_json(answer: BaseModel) -> bytes:
@@ -34,15 +38,15 @@ def to_sse(event: ThreadStreamEvent) -> bytes:
 
 def _delta_frame(item_id: str, update: AssistantMessageContentPartTextDelta) -> bytes:
     """A piece of text, which nearly every frame is: the bytes that `to_json` makes, at a quarter of the cost."""
-    return b"".join(
-        (
-            b'data: {"type":"thread.item.updated","item_id":',
-            orjson.dumps(item_id),
-            b',"update":{"type":"assistant_message.content_part.text_delta","content_index":%d,"delta":'
-            % update.content_index,
-            orjson.dumps(update.delta),
-            b"}}\n\n",
-        )
+    return b"%b%b}}\n\n" % (_delta_head(item_id, update.content_index), orjson.dumps(update.delta))
+
+
+@lru_cache(maxsize=1024)  # of answers under way
+def _delta_head(item_id: str, index: int) -> bytes:
+    return (
+        b'data: {"type":"thread.item.updated","item_id":%b,"update":'
+        b'{"type":"assistant_message.content_part.text_delta","content_index":%d,"delta":'
+        % (orjson.dumps(item_id), index)
     )
 
 
@@ -63,12 +67,12 @@ def visible_items(page: Page[ThreadItem]) -> Page[ThreadItem]:
 
 def public_thread(thread: ThreadMetadata, items: Page[ThreadItem] | None = None) -> Thread:
     """The thread as clients see it: its private metadata stays here, and the cursor of a page that shows nothing."""
-    shown = visible_items(items) if items else Page[ThreadItem]()
+    shown = visible_items(items) if items else _Items()
     return Thread(
         id=thread.id,
         title=thread.title,
         created_at=thread.created_at.astimezone(UTC),
         status=thread.status,
         allowed_image_domains=thread.allowed_image_domains,
-        items=shown if shown.data else Page[ThreadItem](has_more=shown.has_more),
+        items=shown if shown.data else _Items(has_more=shown.has_more),
     )

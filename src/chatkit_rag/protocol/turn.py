@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -25,6 +26,7 @@ from chatkit.types import (
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
     ThreadItemUpdatedEvent,
+    ThreadMetadata,
     ThreadStreamEvent,
     ThreadUpdatedEvent,
 )
@@ -72,7 +74,7 @@ class Turn:
         self._claim = claim
         self._lease = lease
         self._thread = for_hooks(beginning.thread)
-        self._items = TurnItems(engine.store, self._thread.model_copy(deep=True), context)
+        self._items = TurnItems(engine.store, _snapshot(self._thread), context)
         self._context = replace(context, turn=self._items)
         self._replaced = list(beginning.replaced)
         self._owes_answer = lease is not None
@@ -177,7 +179,7 @@ class Turn:
         if thread == self._items.thread:
             return []
         await self._items.patch_thread(thread)
-        self._items.thread = thread.model_copy(deep=True)
+        self._items.thread = _snapshot(thread)
         return [ThreadUpdatedEvent(thread=public_thread(thread))]
 
     async def _complete(self) -> list[ThreadStreamEvent]:
@@ -233,6 +235,16 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _snapshot(thread: ThreadMetadata) -> ThreadMetadata:
+    """A copy that what a hook does with the thread leaves alone; copying in depth takes ten times as long."""
+    kept = {
+        "status": thread.status.model_copy(),
+        "metadata": deepcopy(thread.metadata) if thread.metadata else {},
+        "allowed_image_domains": thread.allowed_image_domains and list(thread.allowed_image_domains),
+    }
+    return thread.model_copy(update=kept)
+
+
 def _is_text(event: ThreadStreamEvent) -> TypeGuard[ThreadItemUpdatedEvent]:
     return type(event) is ThreadItemUpdatedEvent and type(event.update) is AssistantMessageContentPartTextDelta
 
@@ -248,6 +260,7 @@ class _Step:
         self._turn = turn
         self._task: asyncio.Task[object] | None = None
         self._cancelled: asyncio.Task[object] | None = None
+        self._waits = False
         self._passed = False
         self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
 
@@ -255,12 +268,14 @@ class _Step:
         """The hook is asked for its next event. Raises TookTooLong when its time is over."""
         if self._passed:
             raise TookTooLong
-        self._task = asyncio.current_task()
+        if self._task is None:  # one task reads a stream; one that does not is told at its next step
+            self._task = asyncio.current_task()
+        self._waits = True
         mark(self._turn)
 
     def end(self) -> None:
         """It has given one, or never will."""
-        self._task = None
+        self._waits = False
 
     def check(self) -> None:
         """The hook was cancelled. Raises TookTooLong where that is this step's doing, and nobody else's."""
@@ -273,6 +288,6 @@ class _Step:
 
     def _pass(self) -> None:
         self._passed = True
-        if self._task is not None:
+        if self._waits and self._task is not None:
             self._cancelled = self._task
             self._task.cancel()

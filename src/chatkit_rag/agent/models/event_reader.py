@@ -47,7 +47,7 @@ class EventReader:
             # The field `event` before it, or nothing.
             if field and b"\n" not in data and (not before or before.startswith(b"event:")) and before.count(b"\n") < 2:
                 self._first = False
-                self._check(len(data))
+                self._check(len(b"data:") + len(data))
                 yield data
             else:
                 yield from self._feed_lines(block + b"\n\n", before=b"")

@@ -11,6 +11,7 @@ import orjson
 
 from chatkit_rag.agent.models.event_reader import EventReader
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed, failure, malformed
+from chatkit_rag.agent.models.merging import TEXT_DELTA
 
 _BEFORE_OUTPUT = {"response.created", "response.queued", "response.in_progress"}
 _FAILURES = {"error", "response.error", "response.failed", "response.incomplete"}
@@ -23,7 +24,6 @@ _NEEDED: dict[str, tuple[str, type]] = {
 """What a reader of raw events may rely on."""
 
 _DRAIN_SECONDS = 0.2
-_TEXT = "response.output_text.delta"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,9 @@ class ResponsesOptions:
     """The longest wait that a server's Retry-After is granted; one that asks for more fails at once."""
     event_bytes: int = 4 * 1024 * 1024
     """The largest event; the last one of an answer holds all of it."""
+    merge_characters: int = 0
+    """Text deltas that arrive together go on as one of up to this length, where no runner wants them; 0 for each by
+    itself, as they come through the Agents SDK."""
     proxy: str | None = None
     """The proxy's address. The environment is not asked: aiohttp would read it in a thread for every request."""
 
@@ -150,7 +153,7 @@ class Exchange:
             raise malformed()
         known = cast("dict[str, Any]", event)
         type_ = known.get("type")
-        if type_ == _TEXT and type(known.get("delta")) is str:  # nearly every event
+        if type_ == TEXT_DELTA and type(known.get("delta")) is str:  # nearly every event
             return known
         if type_ in _FAILURES or (type_ is None and known.get("error")):
             raise failure(known, self._clean)

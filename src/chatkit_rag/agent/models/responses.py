@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 
 from chatkit_rag.agent.models.exchange import Exchange, ResponsesOptions
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed, failure, retry_after_of
+from chatkit_rag.agent.models.merging import DeltaMerger
 from chatkit_rag.agent.models.request_body import request_body
 
 OPENAI = "https://api.openai.com/v1"
@@ -146,20 +147,32 @@ class ResponsesModel(Model):
                 if typed is not None:
                     yield typed
 
+    @property
+    def options(self) -> ResponsesOptions:
+        """How it speaks to its server."""
+        return self._options
+
     async def stream_raw(
-        self, body: Mapping[str, Any], *, headers: Mapping[str, Any] | None = None, query: Any = None
+        self,
+        body: Mapping[str, Any],
+        *,
+        headers: Mapping[str, Any] | None = None,
+        query: Any = None,
+        merge_characters: int = 0,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The events of the answer as the JSON objects that they are; ends after `response.completed`.
 
         Every event has a `type`; a text delta has its `delta`, a done item its `item` and a completed response its
         `response`, each of the type that it should be; the rest is as the server sent it. Nothing is yielded before
-        the first output, so that a failure until then can be tried again.
+        the first output, so that a failure until then can be tried again. Text deltas that arrived together come as
+        one of up to `merge_characters`.
 
         Closing or cancelling the iterator closes the HTTP response at once.
 
         Raises:
             ResponseFailed: there is no answer, or no whole one.
         """
+        merge = DeltaMerger(merge_characters).merge if merge_characters else iter
         data = orjson.dumps(body, default=_plain)
         end_by = asyncio.get_running_loop().time() + self._options.total_seconds
         # A conversation kept by the server may have taken the first request in already.
@@ -167,7 +180,7 @@ class ResponsesModel(Model):
         exchange, events = await self._begin(data, headers or {}, query, end_by, attempts)
         try:
             while True:
-                for event in events:
+                for event in merge(events):
                     yield event
                     if event["type"] == _COMPLETED:
                         await exchange.drain()
