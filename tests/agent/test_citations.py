@@ -153,3 +153,11 @@ def test_a_passage_that_is_found_while_the_answer_is_written_can_be_cited():
 
     assert found(reader) == [(2, 8)]
     assert reader.unknown == 1
+
+
+def test_what_no_database_can_hold_is_left_out():
+    reader = CitationReader([])
+
+    parts = [*reader.feed("A no\0de"), *reader.feed("\0"), *reader.feed(" runs."), *reader.close()]
+
+    assert "".join(map(str, parts)) == reader.text == "A node runs."

@@ -13,8 +13,13 @@ from threats.site import EverythingServer, app_of, client_of, files_in
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStore:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "threads.db")
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BaseStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        in_file = SQLiteStore(tmp_path / "threads.db")
+        yield in_file
+        await in_file.close()
 
 
 @pytest.fixture

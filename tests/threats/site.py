@@ -29,6 +29,8 @@ from chatkit.types import (
 from chatkit.widgets import WidgetTemplate
 from starlette.requests import HTTPConnection
 
+from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.history import message_text
 from chatkit_rag.agent.run import stream_text
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import SessionTokens, bearer_token
@@ -95,7 +97,7 @@ class EverythingServer(RagChatServer):
     async def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: RequestContext
     ) -> AsyncGenerator[ThreadStreamEvent, None]:
-        asked = input_user_message.content[0].text if input_user_message else ""
+        asked = message_text(input_user_message) if input_user_message else ""
         if self.hook is not None:
             async for event in self.hook(thread, context):
                 yield event
@@ -106,8 +108,6 @@ class EverythingServer(RagChatServer):
                 yield event
 
     async def say(self, thread: ThreadMetadata, context: RequestContext) -> AsyncIterator[ThreadStreamEvent]:
-        from chatkit_rag.agent.context import TurnContext
-
         turn = TurnContext(thread=thread, store=self.store, request_context=context)
         async for event in stream_text(ANSWER, turn):
             yield event

@@ -121,10 +121,9 @@ class TestClaimsOfIdentity:
     async def test_a_claim_without_a_credential_is_nobody(self, chat: ChatApp, things: Belongings):
         body = request("threads.get_by_id", thread_id=things.thread)
         claiming = {**body, "metadata": {"user_id": "alice", "userInfo": {"id": "alice"}}, "user_id": "alice"}
+        headers = {**dict.fromkeys(self.CLAIMS, "alice"), "Cookie": "user=alice; user_id=alice"}
         async with client_of(chat) as nobody:
-            answer = await nobody.post(
-                "/?user_id=alice", json=claiming, headers=dict.fromkeys(self.CLAIMS, "alice"), cookies={"user": "alice"}
-            )
+            answer = await nobody.post("/?user_id=alice", json=claiming, headers=headers)
 
         refusal(answer, 401)
 

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 _UNDECIDED = re.compile(r"(?: `+ | (?:\n[ \t]*)+ | [ \t]*\[[\d, ]* | [ \t]+ )\Z", re.VERBOSE)
 """The end of a piece that the next one may turn into a token."""
 
-_PERHAPS = re.compile(r"[`\[\n]|[ \t]\Z")
+_PERHAPS = re.compile(r"[`\[\n\0]|[ \t]\Z")
 """Where it is not found, a piece is text and nothing else."""
 
 _FENCE = 3
@@ -46,7 +46,8 @@ class CitationReader:
         if not self._held and not _PERHAPS.search(piece):
             self.text += piece
             return [piece]
-        buffer = self._held + piece
+        # No database's text holds a NUL, and no reader misses one.
+        buffer = self._held + piece.replace("\0", "")
         undecided = _UNDECIDED.search(buffer)
         end = undecided.start() if undecided else len(buffer)
         self._held = buffer[end:]
