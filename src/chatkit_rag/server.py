@@ -21,6 +21,7 @@ from chatkit_rag.protocol.engine import Engine, TurnOptions, drive
 from chatkit_rag.protocol.hook_store import HookStore
 from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.requests import RequestLimits
+from chatkit_rag.protocol.warming import complete_types
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
@@ -88,6 +89,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             StoreUnavailable: the store cannot be opened.
             IndexError_: a source's index cannot.
         """
+        complete_types()
         async with AsyncExitStack() as stack:
             store = self._engine.store
             if isinstance(store, Lifecycle):

@@ -91,6 +91,7 @@ async def _stream_direct(
         query=settings.extra_query,
         merge_characters=model.options.merge_characters,
     )
+    del body
     async with aclosing(raw) as events:
         async for event in events:
             for shown in response.take(event):

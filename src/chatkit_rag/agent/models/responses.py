@@ -66,6 +66,7 @@ class ResponsesModel(Model):
         for kind in _TYPES.values():
             kind.model_rebuild()
         self._opened()
+        "localhost".encode("idna")  # the first name that is looked up imports the tables for it
 
     async def close(self) -> None:
         """Closes the connections; a later request opens new ones."""
@@ -178,6 +179,7 @@ class ResponsesModel(Model):
         # A conversation kept by the server may have taken the first request in already.
         attempts = 1 if body.get("conversation") else self._options.attempts
         exchange, events = await self._begin(data, headers or {}, query, end_by, attempts)
+        del body, data  # what was asked is long, and need not stay for as long as the answer takes
         try:
             while True:
                 for event in merge(events):
