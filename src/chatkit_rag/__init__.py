@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chatkit_rag.sources.course import CourseSource
     from chatkit_rag.stores.base import Store
     from chatkit_rag.stores.memory import MemoryStore
+    from chatkit_rag.stores.postgres import PostgresStore
     from chatkit_rag.stores.sql import SQLiteStore
     from chatkit_rag.wiring import create_app
 
@@ -41,6 +42,7 @@ _HOMES = {
     "PageContext": "context",
     "Passage": "documents",
     "PassageIndex": "retrieval.index",
+    "PostgresStore": "stores.postgres",
     "Principal": "context",
     "RagChatServer": "server",
     "RequestContext": "context",
@@ -67,6 +69,7 @@ __all__ = [
     "PageContext",
     "Passage",
     "PassageIndex",
+    "PostgresStore",
     "Principal",
     "RagChatServer",
     "RequestContext",

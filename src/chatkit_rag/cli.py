@@ -120,6 +120,18 @@ def search(
     console.search(Settings.read(data_dir=data_dir), query, limit=limit, site=site)
 
 
+@app.command()
+def migrate(
+    *,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database, and do nothing.")] = False,
+) -> None:
+    """Bring the tables of DATABASE_URL to the newest version; any number of processes may at once."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    console.migrate(Settings.read(), sql=sql)
+
+
 def main() -> None:
     """The entry point: an error that we raise on purpose is a line for the operator, not a traceback."""
     try:

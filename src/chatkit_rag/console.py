@@ -62,6 +62,22 @@ def serve(settings: Settings, docs: Path | None) -> None:
     run(settings, listening, say=_out.print)
 
 
+def migrate(settings: Settings, *, sql: bool) -> None:
+    """Brings the tables to the newest version, or prints what would make them."""
+    from chatkit_rag.stores.postgres_schema import VERSIONS, migrate_at, migration_script
+    from chatkit_rag.stores.postgres_urls import check_schema_name, read_url
+
+    schema = check_schema_name(settings.database_schema)
+    if sql:
+        _out.print(migration_script(schema), end="")
+    elif url := settings.server_url:
+        address = read_url(url)
+        asyncio.run(migrate_at(address, schema))
+        _out.print(f"The schema {schema} in {address.label} is of version {VERSIONS[-1]}")
+    else:
+        _out.print(f"{settings.threads_file} needs no migration: its tables are made when it is opened")
+
+
 def _is_indexed(settings: Settings) -> bool:
     return Generations(settings.index_dir).current() is not None
 

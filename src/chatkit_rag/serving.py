@@ -11,9 +11,9 @@ import uvicorn
 
 from chatkit_rag.agent.models import ChosenModel
 from chatkit_rag.settings import Settings
-from chatkit_rag.stores.sql import SQLiteStore
+from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.telemetry import set_up_logging
-from chatkit_rag.wiring import build_model, create_site, session_secret
+from chatkit_rag.wiring import build_model, build_store, create_site, session_secret
 
 _LAST_RESORT_SECONDS = 15
 """What connections get beyond the time to drain: the app ends its streams itself, but not readers who do not read."""
@@ -30,12 +30,12 @@ def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], ob
     set_up_logging()
     # What cannot work is told here, once, and not by every worker in the middle of its start.
     session_secret(settings)
-    asyncio.run(_check_store(settings))
+    threads = asyncio.run(_check_store(settings))
     model = build_model(settings)
     port = listening.getsockname()[1]
     say(f"Model      {model.label}; {_cost(model)}")
     say("Embedder   none")
-    say(f"Threads    {settings.threads_file}")
+    say(f"Threads    {threads}")
     ready = f"Ready on   http://{_shown(settings.host)}:{port}  (Ctrl-C stops)"
     patience = math.ceil(settings.drain_seconds) + _LAST_RESORT_SECONDS
     # The signal that stopped the server is raised again when all is closed: nothing is left to be told then.
@@ -84,10 +84,14 @@ def _sigterm_as_ctrl_c() -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-async def _check_store(settings: Settings) -> None:
-    store = SQLiteStore(settings.threads_file)
-    await store.open()
-    await store.close()
+async def _check_store(settings: Settings) -> str:
+    """Where the threads are kept, which was tried."""
+    store = build_store(settings)
+    try:
+        await store.open()
+    finally:
+        await store.close()
+    return store.label if isinstance(store, PostgresStore) else str(settings.threads_file)
 
 
 def _cost(model: ChosenModel) -> str:

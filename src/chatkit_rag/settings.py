@@ -18,6 +18,8 @@ from chatkit_rag.errors import ConfigurationError
 PREFIX = "CHATKIT_RAG_"
 FILE = "chatkit-rag.toml"
 
+_SQLITE = "sqlite:///"
+
 
 def _common(name: str) -> AliasChoices:
     """Our own name first, then the one that other tools use as well."""
@@ -53,6 +55,12 @@ class Settings(BaseSettings):
     """The key for the model; `auto` takes an OpenAI model where it is set."""
     openai_base_url: str | None = Field(default=None, validation_alias=_common("OPENAI_BASE_URL"))
     """The address of an OpenAI-compatible server."""
+    database_url: SecretStr | None = Field(default=None, validation_alias=_common("DATABASE_URL"))
+    """The database of threads: `postgresql://…` or `sqlite:///FILE`; without it, a file in the data directory."""
+    database_schema: str = "chatkit_rag"
+    """The Postgres schema that the tables are in."""
+    auto_migrate: bool = False
+    """Whether the tables in Postgres are made and renewed at start, instead of by `chatkit-rag migrate`."""
     session_secret: SecretStr | None = None
     """Signs the tokens of anonymous readers: 32 bytes or more. Without it, the data directory gets one of its own."""
     allow_anonymous: bool = False
@@ -96,8 +104,17 @@ class Settings(BaseSettings):
 
     @property
     def threads_file(self) -> Path:
-        """The database of threads."""
+        """The database of threads, where they are kept in a file."""
+        url = self.database_url.get_secret_value() if self.database_url else ""
+        if url.startswith(_SQLITE):
+            return Path(url.removeprefix(_SQLITE))
         return self.data_dir / "threads.db"
+
+    @property
+    def server_url(self) -> str | None:
+        """The database of threads, where they are kept on a server; holds its password."""
+        url = self.database_url.get_secret_value() if self.database_url else ""
+        return url if url and not url.startswith(_SQLITE) else None
 
     @classmethod
     def settings_customise_sources(

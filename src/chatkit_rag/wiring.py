@@ -22,17 +22,29 @@ from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
 
 
 def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
     """The chat server over the data directory's threads and `index`."""
     return RagChatServer(
-        SQLiteStore(settings.threads_file),
+        build_store(settings),
         sources=[CourseSource(index)],
         model=build_model(settings),
         attachment_store=build_attachment_store(settings),
     )
+
+
+def build_store(settings: Settings) -> SQLiteStore | PostgresStore:
+    """What keeps the threads: the database of the settings, else a file in the data directory.
+
+    Raises:
+        ConfigurationError: the database's address or schema cannot be used, or its driver is missing.
+    """
+    if url := settings.server_url:
+        return PostgresStore(url, schema=settings.database_schema, auto_migrate=settings.auto_migrate)
+    return SQLiteStore(settings.threads_file)
 
 
 def build_attachment_store(settings: Settings) -> LocalAttachmentStore | None:

@@ -11,6 +11,7 @@ from asgi.serving import serving
 from chatkit_rag.asgi.app import ChatApp
 from chatkit_rag.testing.chat_server_contract import CAPABILITIES
 from chatkit_rag.testing.faults import FaultKind
+from chatkit_rag.testing.store_contract import CAPABILITIES as STORE_CAPABILITIES
 
 pytest_plugins = ["pytester"]
 
@@ -58,7 +59,18 @@ async def test_a_reader_who_leaves_early_finds_the_question(chat: ChatApp, monke
     assert found[0] == "user_message"
 
 
-def test_the_table_has_every_capability_and_no_other():
-    capabilities = PAGE.partition("| fault |")[0]
+@pytest.mark.parametrize(("subject", "capabilities"), [("servers", CAPABILITIES), ("stores", STORE_CAPABILITIES)])
+def test_the_tables_have_every_capability_and_no_other(subject: str, capabilities: dict[str, str]):
+    section = PAGE.partition(f"## A contract for {subject}")[2].partition("\n## ")[0]
 
-    assert re.findall(r"^\| `(\w+)` \|", capabilities, re.MULTILINE) == list(CAPABILITIES)
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(capabilities)
+
+
+def test_its_store_passes(pytester: pytest.Pytester):
+    pytester.makepyfile((SNIPPETS / "test_store.py").read_text("utf-8"))
+
+    ran = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning")
+
+    outcomes = ran.parseoutcomes()
+    assert outcomes.keys() == {"passed", "skipped"}
+    assert outcomes["passed"] > 100

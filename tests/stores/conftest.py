@@ -1,9 +1,13 @@
 """Stores of every kind, empty, and the readers that use them."""
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -11,9 +15,11 @@ import pytest
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.stores.base import Lifecycle, Store
 from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
+from postgres_server import PostgresServer, postgres_server
 
-STORES = ["memory", "slow", "sqlite"]
+STORES = ["memory", "slow", "sqlite", "postgres"]
 
 
 class SlowStore:
@@ -34,10 +40,39 @@ class SlowStore:
         return slowly
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres; a test that needs it is skipped where there is none."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a database with our tables, to be copied: that is faster than making them."""
+
+    async def migrate(url: str) -> None:
+        store = PostgresStore(url)
+        await store.migrate()
+        await store.close()
+
+    with postgres.database() as url, ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate(url)).result()  # a test's own loop may be running here
+        yield urlsplit(url).path.removeprefix("/")
+
+
 @pytest.fixture
-async def make_store(tmp_path: Path) -> AsyncIterator[Callable[[str], Any]]:
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own, with our tables, empty."""
+    with postgres.database(postgres_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def make_store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str], Any]]:
     """Makes an empty store of a kind; closes all that it made."""
     made: list[Any] = []
+    databases = ExitStack()
 
     def make(kind: str) -> Any:
         match kind:
@@ -45,6 +80,9 @@ async def make_store(tmp_path: Path) -> AsyncIterator[Callable[[str], Any]]:
                 store: Any = MemoryStore()
             case "slow":
                 store = SlowStore(MemoryStore())
+            case "postgres":
+                server, template = map(request.getfixturevalue, ("postgres", "postgres_template"))
+                store = PostgresStore(databases.enter_context(server.emptied(template)))
             case _:
                 store = SQLiteStore(tmp_path / f"threads-{len(made)}.db")
         made.append(store)
@@ -54,6 +92,7 @@ async def make_store(tmp_path: Path) -> AsyncIterator[Callable[[str], Any]]:
     for store in made:
         if isinstance(store, Lifecycle):
             await store.close()
+    databases.close()
 
 
 @pytest.fixture(params=STORES)

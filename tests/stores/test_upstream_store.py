@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -10,7 +9,6 @@ import pytest
 from chatkit import types as ck
 from chatkit.server import StreamingResult
 from chatkit.store import NotFoundError, StoreItemType
-from chatkit.widgets import Card, Col, Text
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -204,7 +202,7 @@ class TestFallBacks:
 
 
 class TestChatKitsServerOverOurStores:
-    """ChatKit's own `process` over each of our stores, as others mount it; `test_contract` has the conversation."""
+    """ChatKit's own `process` over each of our stores, as others mount it; the contract has the conversation."""
 
     @pytest.fixture
     async def client(self, store: Any) -> AsyncIterator[ProtocolClient]:
@@ -277,44 +275,6 @@ class TestChatKitsServerOverOurStores:
         assert (await grace.list_items(mine.thread.id)).data == []
 
 
-class TestItemsAsChatKitMakesThem:
-    """Its hooks and its own tests give items naive times; everything else of them comes back as it was."""
-
-    async def test_a_conversation_comes_back_as_it_was_stored(self, store: Any, ada: RequestContext):
-        now = datetime.now()  # noqa: DTZ005 - as ChatKit's own hooks make it
-        await store.save_thread(ck.ThreadMetadata(id="thr_1", title=None, created_at=now, metadata={"a": 1}), ada)
-        file = ck.FileAttachment(id="atc_1", name="a.txt", mime_type="text/plain", metadata={"source": "test"})
-        column = Col(padding={"x": 4, "y": 3}, border={"bottom": 1}, children=[Text(value="Title", weight="medium")])
-        items: list[Any] = [
-            ck.UserMessageItem(
-                id="msg_100000",
-                thread_id="thr_1",
-                created_at=now,
-                content=[ck.UserMessageTextContent(text="Hello!")],
-                attachments=[file],
-                inference_options=ck.InferenceOptions(),
-            ),
-            ck.AssistantMessageItem(
-                id="msg_000001", thread_id="thr_1", created_at=now + timedelta(seconds=1), content=[]
-            ),
-            ck.WidgetItem(
-                id="widget_1",
-                thread_id="thr_1",
-                created_at=now + timedelta(seconds=2),
-                widget=Card(children=[column]),
-            ),
-        ]
-
-        for item in items:
-            await store.add_thread_item("thr_1", item, ada)
-
-        page = await store.load_thread_items("thr_1", None, 10, "asc", ada)
-        naive = [item.model_copy(update={"created_at": local(item.created_at)}) for item in page.data]
-        assert naive == items
-        thread = await store.load_thread("thr_1", ada)
-        assert (thread.title, thread.metadata, local(thread.created_at)) == (None, {"a": 1}, now)
-
-
 class TestIdsOfASitesOwn:
     @pytest.mark.parametrize("kind", [MemoryStore, SQLiteStore])
     @pytest.mark.parametrize("ours", [True, False], ids=["our server", "ChatKit's server"])
@@ -354,8 +314,3 @@ class TestIdsOfASitesOwn:
 
 async def read(answer: StreamedAnswer) -> None:
     await answer
-
-
-def local(moment: datetime) -> datetime:
-    """An aware time as ChatKit's own code makes it."""
-    return moment.astimezone().replace(tzinfo=None)

@@ -8,6 +8,9 @@ The rules that ChatKit's own interface leaves open:
 - `limit` is clamped to 1..100. What is handed out is a copy; changing it changes nothing that is stored.
 - Times come back aware, in UTC. A naive one is taken for local time, as ChatKit's own hooks make it.
 - A write is there wholly or not at all, also when its caller is cancelled.
+- What some store cannot hold is refused by all with InvalidRequest: see `stores.storable`. Under an id of that kind,
+  nothing is ever found.
+- A record that cannot be read, for it is damaged or of a newer version, is left out, and the log says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +95,8 @@ class Store(Protocol):
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """Stores a new item behind the others; one with a known id keeps its place and is replaced.
 
-        Raises NotFound where the thread is not there: items never bring a deleted thread back.
+        Raises NotFound where the thread is not there: items never bring a deleted thread back. Raises InvalidRequest
+        for an item that says that it is of another thread.
         """
         ...
 
@@ -149,7 +153,10 @@ class KeepsFeedback(Protocol):
     async def save_feedback(
         self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
     ) -> None:
-        """Stores `feedback` (`kind`, and what else came with it) for each item; the reader's last word counts."""
+        """Stores `feedback` (`kind`, and what else came with it) for each item; the reader's last word counts.
+
+        It goes with its item. Raises NotFound where one of the items is not there, and stores nothing then.
+        """
         ...
 
 

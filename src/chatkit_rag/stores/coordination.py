@@ -9,6 +9,7 @@ from itertools import islice
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import RememberedRequest
+from chatkit_rag.stores.storable import check_storable
 
 _Key = tuple[str, str, str]
 
@@ -55,6 +56,7 @@ class InProcessCoordination:
         self, key: str, request: RememberedRequest, seconds: float, context: RequestContext
     ) -> RememberedRequest | None:
         """See `RemembersRequests.claim_request`."""
+        check_storable({"key": key})
         now = time.time()
         self._drop_expired(now)
         place = (*context.owner, key)

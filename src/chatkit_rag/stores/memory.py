@@ -12,6 +12,7 @@ from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
 from chatkit_rag.stores.coordination import InProcessCoordination
 from chatkit_rag.stores.paging import clamped, page_of
+from chatkit_rag.stores.storable import check_item, check_storable
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -82,6 +83,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
+        check_storable(thread)
         self._of(context).threads.put(thread.id, in_utc(_metadata_of(thread)))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
@@ -93,12 +95,17 @@ class MemoryStore(InProcessCoordination, BaseStore):
         self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
     ) -> None:
         """See `KeepsFeedback.save_feedback`."""
+        check_storable(feedback)
+        there = self._of(context).items.get(thread_id, _Ordered()).records
+        if missing := [item_id for item_id in item_ids if item_id not in there]:
+            raise NotFound("item", missing[0])
         kept = self._of(context).feedback.setdefault(thread_id, {})
         kept.update({item_id: dict(feedback) for item_id in item_ids})
 
     async def take_lease(self, thread_id: str, holder: str, seconds: float, context: RequestContext) -> bool:
         """See `KeepsLeases.take_lease`."""
-        await self.load_thread(thread_id, context)
+        if thread_id not in self._of(context).threads.records:
+            raise NotFound("thread", thread_id)
         return await super().take_lease(thread_id, holder, seconds, context)
 
     async def load_threads(
@@ -123,6 +130,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.add_thread_item`."""
+        check_item(item, thread_id)
         owned = self._of(context)
         if thread_id not in owned.threads.records:
             raise NotFound("thread", thread_id)
@@ -147,6 +155,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
+        check_storable(attachment)
         self._of(context).attachments[attachment.id] = attachment.model_copy(deep=True)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:

@@ -2,11 +2,11 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import sqlalchemy as sa
@@ -23,8 +23,10 @@ from chatkit_rag.errors import StoreUnavailable
 from chatkit_rag.stores import sql_tables as tables
 from chatkit_rag.stores.base import BaseStore, NotFound, RememberedRequest, in_utc
 from chatkit_rag.stores.interrupted import item_from_json
-from chatkit_rag.stores.paging import clamped, page_of
+from chatkit_rag.stores.paging import clamped
+from chatkit_rag.stores.rows import page_of_rows, read_row
 from chatkit_rag.stores.shielding import run_to_end
+from chatkit_rag.stores.storable import check_item, check_storable
 
 _ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -32,6 +34,8 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _THREAD = TypeAdapter(ThreadMetadata)
 
 _BUSY_SECONDS = 5
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class SQLiteStore(BaseStore):
@@ -93,15 +97,17 @@ class SQLiteStore(BaseStore):
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
-        return _THREAD.validate_json(await self._payload(tables.threads, "thread", thread_id, context))
+        return await self._record(tables.threads, "thread", thread_id, _THREAD.validate_json, context)
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
+        check_storable(thread)
         payload = _THREAD.dump_json(in_utc(thread)).decode()
         await self._execute(_upsert(tables.threads, context, ("id",), id=thread.id, payload=payload))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
+        check_storable(changes)
         payload: sa.ColumnElement[str] = tables.threads.c.payload
         for name, value in changes.items():
             payload = sa.func.json_set(payload, f"$.{name}", sa.func.json(_ANY.dump_json(value).decode()))
@@ -113,24 +119,29 @@ class SQLiteStore(BaseStore):
         self, thread_id: str, item_ids: Sequence[str], feedback: Mapping[str, Any], context: RequestContext
     ) -> None:
         """See `KeepsFeedback.save_feedback`."""
+        check_storable(feedback)
+        if not item_ids:
+            return
         tenant, user = context.owner
         payload = _ANY.dump_json(dict(feedback)).decode()
         rows = [
             {"tenant": tenant, "user": user, "thread_id": thread_id, "item_id": item_id, "payload": payload}
-            for item_id in item_ids
+            for item_id in dict.fromkeys(item_ids)
         ]
         statement = insert(tables.feedback).values(rows)
         key = ["tenant", "user", "thread_id", "item_id"]
         set_ = {"payload": statement.excluded.payload}
-        await self._execute(statement.on_conflict_do_update(index_elements=key, set_=set_))
+        try:
+            await self._execute(statement.on_conflict_do_update(index_elements=key, set_=set_))
+        except IntegrityError as exc:  # the only constraint left to break is the items' existence
+            raise NotFound("item", ", ".join(item_ids)) from exc
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
         """See `Store.load_threads`."""
         rows = await self._page(tables.threads, _owned(tables.threads, context), after, limit, order, "thread")
-        threads = [_THREAD.validate_json(row.payload) for row in rows]
-        return page_of(threads, clamped(limit), last_id=_last_id(rows, limit))
+        return page_of_rows(rows, limit, "thread", _THREAD.validate_json)
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
@@ -143,11 +154,11 @@ class SQLiteStore(BaseStore):
     ) -> Page[ThreadItem]:
         """See `Store.load_thread_items`."""
         rows = await self._page(tables.items, _in_thread(thread_id, context), after, limit, order, "item")
-        items = [item_from_json(row.payload) for row in rows]
-        return page_of(items, clamped(limit), last_id=_last_id(rows, limit))
+        return page_of_rows(rows, limit, "item", item_from_json)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.add_thread_item`."""
+        check_item(item, thread_id)
         row = {"thread_id": thread_id, "id": item.id, "payload": _to_json(in_utc(item))}
         try:
             await self._execute(_upsert(tables.items, context, ("thread_id", "id"), **row))
@@ -164,9 +175,10 @@ class SQLiteStore(BaseStore):
             *_in_thread(thread_id, context), tables.items.c.id == item_id
         )
         rows = await self._execute(statement)
-        if not rows:
+        item = read_row(item_id, rows[0].payload, "item", item_from_json) if rows else None
+        if item is None:
             raise NotFound("item", item_id)
-        return item_from_json(rows[0].payload)
+        return item
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""
@@ -176,14 +188,14 @@ class SQLiteStore(BaseStore):
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
+        check_storable(attachment)
         await self._execute(
             _upsert(tables.attachments, context, ("id",), id=attachment.id, payload=_to_json(attachment))
         )
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""
-        payload = await self._payload(tables.attachments, "attachment", attachment_id, context)
-        return _ATTACHMENT.validate_json(payload)
+        return await self._record(tables.attachments, "attachment", attachment_id, _ATTACHMENT.validate_json, context)
 
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """See `Store.delete_attachment`."""
@@ -220,6 +232,7 @@ class SQLiteStore(BaseStore):
         self, key: str, request: RememberedRequest, seconds: float, context: RequestContext
     ) -> RememberedRequest | None:
         """See `RemembersRequests.claim_request`."""
+        check_storable({"key": key})
         tenant, user = context.owner
         now = time.time()
         values = {**asdict(request), "expires": now + seconds}
@@ -255,11 +268,14 @@ class SQLiteStore(BaseStore):
             sa.delete(tables.requests).where(*_owned(tables.requests, context), tables.requests.c.key == key)
         )
 
-    async def _payload(self, table: sa.Table, what: str, id_: str, context: RequestContext) -> str:
+    async def _record(
+        self, table: sa.Table, what: str, id_: str, read: Callable[[str], Record], context: RequestContext
+    ) -> Record:
         rows = await self._execute(sa.select(table.c.payload).where(*_owned(table, context), table.c.id == id_))
-        if not rows:
+        record = read_row(id_, rows[0].payload, what, read) if rows else None
+        if record is None:
             raise NotFound(what, id_)
-        return rows[0].payload
+        return record
 
     async def _page(
         self,
@@ -293,6 +309,8 @@ class SQLiteStore(BaseStore):
                 return await _fetch(connection, statement)
         except IntegrityError:
             raise
+        except UnicodeEncodeError:
+            return []  # an id with half a surrogate pair, which nothing is stored under
         except SQLAlchemyError as exc:
             raise StoreUnavailable(f"the readers' threads in {self._path} cannot be used: {_reason(exc)}") from exc
 
@@ -349,11 +367,6 @@ def _upsert(table: sa.Table, context: RequestContext, key: tuple[str, ...], **va
     return statement.on_conflict_do_update(
         index_elements=["tenant", "user", *key], set_={"payload": statement.excluded.payload}
     )
-
-
-def _last_id(rows: Sequence[sa.Row[Any]], limit: int) -> str | None:
-    size = clamped(limit)
-    return rows[size - 1].id if len(rows) > size else None
 
 
 def _to_json(record: BaseModel) -> str:

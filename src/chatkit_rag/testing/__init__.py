@@ -1,7 +1,7 @@
-"""For the tests of those who build on this library: a ChatKit client, a contract for servers, a model server.
+"""For the tests of those who build on this library: a client, contracts for servers and stores, a model server.
 
-Each name is resolved on its first use, as the package's own are: `ProtocolClient` needs httpx, `ChatServerContract`
-pytest as well, and whoever asks for neither needs neither.
+Each name is resolved on its first use, as the package's own are: `ProtocolClient` needs httpx, the contracts
+pytest, and whoever asks for neither needs neither.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chatkit_rag.testing.frames import ProtocolViolation
     from chatkit_rag.testing.model_server import FakeModelServer
     from chatkit_rag.testing.protocol_client import ProtocolClient
+    from chatkit_rag.testing.store_contract import StoreContract
     from chatkit_rag.testing.streamed_answer import StreamedAnswer
     from chatkit_rag.testing.wording import ToolCall
 
@@ -24,6 +25,7 @@ _HOMES = {
     "ProtocolClient": "protocol_client",
     "ProtocolViolation": "frames",
     "Refused": "endpoint",
+    "StoreContract": "store_contract",
     "StreamedAnswer": "streamed_answer",
     "ToolCall": "wording",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "ProtocolClient",
     "ProtocolViolation",
     "Refused",
+    "StoreContract",
     "StreamedAnswer",
     "ToolCall",
 ]

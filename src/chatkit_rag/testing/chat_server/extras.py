@@ -20,7 +20,8 @@ from chatkit.types import (
     WidgetItem,
 )
 
-from chatkit_rag.testing.chat_server.part import Part, assert_refused, items_of, requires
+from chatkit_rag.testing.chat_server.part import Part, assert_refused, items_of
+from chatkit_rag.testing.contract import requires
 from chatkit_rag.testing.endpoint import Refused
 from chatkit_rag.testing.protocol_client import ProtocolClient
 

@@ -1,7 +1,6 @@
 """What the parts of the contract share: capabilities, and how they look at a server."""
 
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from chatkit.types import AssistantMessageItem, ThreadItem, UserMessageItem
 
@@ -27,18 +26,6 @@ CAPABILITIES = {
     "idempotency": "requests with the same `Idempotency-Key` are carried out once",
 }
 """What a server may be able to do, and what a subclass of the contract gives for it."""
-
-Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
-
-
-def requires(*capabilities: str) -> Callable[[Method], Method]:
-    """Skips the test for servers that do not claim all of these."""
-
-    def mark(method: Method) -> Method:
-        method.__dict__["requires"] = capabilities
-        return method
-
-    return mark
 
 
 class Part:

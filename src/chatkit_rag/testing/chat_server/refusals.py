@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from chatkit_rag.testing.chat_server.part import Part, assert_refused, requires
+from chatkit_rag.testing.chat_server.part import Part, assert_refused
+from chatkit_rag.testing.contract import requires
 from chatkit_rag.testing.endpoint import Refused
 from chatkit_rag.testing.protocol_client import ProtocolClient
 from chatkit_rag.testing.streamed_answer import StreamedAnswer

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 from chatkit.types import LockedStatus
 
-from chatkit_rag.testing.chat_server.part import Part, assert_refused, items_of, requires
+from chatkit_rag.testing.chat_server.part import Part, assert_refused, items_of
+from chatkit_rag.testing.contract import requires
 from chatkit_rag.testing.endpoint import Refused
 from chatkit_rag.testing.protocol_client import ProtocolClient
 

@@ -18,7 +18,8 @@ from chatkit.types import (
     ThreadStreamEvent,
 )
 
-from chatkit_rag.testing.chat_server.part import Part, items_of, messages, messages_of, requires
+from chatkit_rag.testing.chat_server.part import Part, items_of, messages, messages_of
+from chatkit_rag.testing.contract import requires
 from chatkit_rag.testing.protocol_client import ProtocolClient
 from chatkit_rag.testing.streamed_answer import StreamedAnswer
 

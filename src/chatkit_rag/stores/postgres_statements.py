@@ -1,0 +1,147 @@
+"""What `PostgresStore` says to the database: one statement for each operation, so that each takes one flight. Pure.
+
+`$1` and `$2` are always the owner's tenant and user. `SELECT`s alone never write.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements over one schema."""
+
+    version: str
+    load_thread: str
+    save_thread: str
+    patch_thread: str
+    delete_thread: str
+    threads: dict[str, str]
+    """By order; the first page."""
+    threads_after: dict[str, str]
+    """By order; no row where the cursor is not there, and one without an id where nothing is behind it."""
+    items: dict[str, str]
+    items_after: dict[str, str]
+    add_item: str
+    """No row where the thread is not there."""
+    load_item: str
+    delete_item: str
+    save_feedback: str
+    load_attachment: str
+    save_attachment: str
+    delete_attachment: str
+    take_lease: str
+    """A row where it was taken."""
+    release_lease: str
+    claim_request: str
+    """Whether the claim is ours, and the request that the key stands for."""
+    note_request: str
+    forget_request: str
+
+
+_OWNER = "tenant = $1 AND user_id = $2"
+_THREAD = f"{_OWNER} AND thread_id = $3"
+_WAYS = {"asc": ">", "desc": "<"}
+
+
+def statements(schema: str) -> Statements:
+    """The statements over `schema`, which is a plain name."""
+    s = f'"{schema}"'
+    fresh = "known.expires <= now() OR known.given_up <= now()"
+    return Statements(
+        version=f"SELECT version_num FROM {s}.alembic_version",
+        load_thread=f"SELECT payload FROM {s}.threads WHERE {_OWNER} AND id = $3",
+        # The owner's row is locked until the thread is committed: threads become visible in the order of their numbers.
+        save_thread=f"""
+            WITH place AS (
+                INSERT INTO {s}.owners AS owner (tenant, user_id, thread_seq) VALUES ($1, $2, 1)
+                ON CONFLICT (tenant, user_id) DO UPDATE SET thread_seq = owner.thread_seq + 1
+                RETURNING thread_seq
+            )
+            INSERT INTO {s}.threads (tenant, user_id, id, seq, payload)
+            SELECT $1, $2, $3, thread_seq, $4 FROM place
+            ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id""",
+        # `json` leaves values as they were written; `jsonb` would not.
+        patch_thread=f"""
+            UPDATE {s}.threads SET payload = (
+                SELECT json_object_agg(key, value)::text FROM (
+                    SELECT key, value FROM json_each(payload::json)
+                    WHERE key NOT IN (SELECT json_object_keys($4::text::json))
+                    UNION ALL SELECT key, value FROM json_each($4::text::json)
+                ) AS fields
+            )
+            WHERE {_OWNER} AND id = $3 RETURNING id""",
+        # Items, feedback and lease go with it by their foreign keys, which see also what came while it waited.
+        delete_thread=f"DELETE FROM {s}.threads WHERE {_OWNER} AND id = $3",
+        threads={order: _first(f"{s}.threads", _OWNER, order, 3) for order in _WAYS},
+        threads_after={order: _behind(f"{s}.threads", _OWNER, order, 3) for order in _WAYS},
+        items={order: _first(f"{s}.items", _THREAD, order, 4) for order in _WAYS},
+        items_after={order: _behind(f"{s}.items", _THREAD, order, 4) for order in _WAYS},
+        # The thread's row is locked until the item is committed: items become visible in the order of their numbers.
+        add_item=f"""
+            WITH place AS (
+                UPDATE {s}.threads SET item_seq = item_seq + 1 WHERE {_OWNER} AND id = $3 RETURNING item_seq
+            )
+            INSERT INTO {s}.items (tenant, user_id, thread_id, id, seq, payload)
+            SELECT $1, $2, $3, $4, item_seq, $5 FROM place
+            ON CONFLICT (tenant, user_id, thread_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id""",
+        load_item=f"SELECT payload FROM {s}.items WHERE {_THREAD} AND id = $4",
+        delete_item=f"DELETE FROM {s}.items WHERE {_THREAD} AND id = $4",
+        save_feedback=f"""
+            INSERT INTO {s}.feedback (tenant, user_id, thread_id, item_id, payload)
+            SELECT $1, $2, $3, item_id, $5 FROM unnest($4::text[]) AS item_id
+            ON CONFLICT (tenant, user_id, thread_id, item_id) DO UPDATE SET payload = excluded.payload""",
+        load_attachment=f"SELECT payload FROM {s}.attachments WHERE {_OWNER} AND id = $3",
+        save_attachment=f"""
+            INSERT INTO {s}.attachments (tenant, user_id, id, payload) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id""",
+        delete_attachment=f"DELETE FROM {s}.attachments WHERE {_OWNER} AND id = $3",
+        take_lease=f"""
+            INSERT INTO {s}.leases AS known (tenant, user_id, thread_id, holder, until)
+            VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5::float8))
+            ON CONFLICT (tenant, user_id, thread_id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+            WHERE known.holder = excluded.holder OR known.until <= now()
+            RETURNING holder""",
+        release_lease=f"DELETE FROM {s}.leases WHERE {_THREAD} AND holder = $4",
+        # The row comes back also where it was known: a second look would be another flight, and see an older moment.
+        # `claim` tells whose it is, so that the statement may be sent again when its outcome was not heard.
+        claim_request=f"""
+            WITH swept AS (
+                DELETE FROM {s}.requests WHERE ctid = ANY (ARRAY (
+                    SELECT ctid FROM {s}.requests
+                    WHERE expires <= now() AND (tenant, user_id, key) <> ($1, $2, $3)
+                    ORDER BY expires LIMIT 16 FOR UPDATE SKIP LOCKED
+                ))
+            )
+            INSERT INTO {s}.requests AS known (tenant, user_id, key, claim, payload, given_up, expires)
+            VALUES ($1, $2, $3, $4, $5, {_moment(6)}, now() + make_interval(secs => $7::float8))
+            ON CONFLICT (tenant, user_id, key) DO UPDATE SET
+                claim = CASE WHEN {fresh} THEN excluded.claim ELSE known.claim END,
+                payload = CASE WHEN {fresh} THEN excluded.payload ELSE known.payload END,
+                given_up = CASE WHEN {fresh} THEN excluded.given_up ELSE known.given_up END,
+                expires = CASE WHEN {fresh} THEN excluded.expires ELSE known.expires END
+            RETURNING claim, payload""",
+        note_request=f"UPDATE {s}.requests SET payload = $4, given_up = {_moment(5)} WHERE {_OWNER} AND key = $3",
+        forget_request=f"DELETE FROM {s}.requests WHERE {_OWNER} AND key = $3",
+    )
+
+
+def _first(table: str, within: str, order: str, limit: int) -> str:
+    return f"SELECT id, payload FROM {table} WHERE {within} ORDER BY seq {order} LIMIT ${limit}::int"
+
+
+def _behind(table: str, within: str, order: str, limit: int) -> str:
+    page = f"""
+        SELECT id, payload, seq FROM {table} WHERE {within} AND seq {_WAYS[order]} place.seq
+        ORDER BY seq {order} LIMIT ${limit}::int"""
+    place = f"SELECT seq FROM {table} WHERE {within} AND id = ${limit + 1}"
+    return f"""
+        SELECT page.id, page.payload FROM ({place}) AS place
+        LEFT JOIN LATERAL ({page}) AS page ON true
+        ORDER BY page.seq {order}"""
+
+
+def _moment(number: int) -> str:
+    return f"coalesce(to_timestamp(${number}::float8), 'infinity')"

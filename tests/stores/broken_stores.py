@@ -1,0 +1,810 @@
+"""Stores that break the contract, each in one way, and the test of the contract that must notice."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from chatkit import types as ck
+from chatkit.store import NotFoundError
+
+from chatkit_rag.context import Principal, RequestContext
+from chatkit_rag.errors import InvalidRequest
+from chatkit_rag.stores import memory
+from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.testing.store.records import ITEMS
+
+ONE = RequestContext(principal=Principal("everybody"))
+
+
+def having(**methods: Any) -> Callable[[], Any]:
+    """A store in memory that has other methods."""
+    return type("BrokenStore", (MemoryStore,), methods)
+
+
+def before(name: str, change: Callable[..., tuple[Any, ...]]) -> Callable[[], Any]:
+    """A store whose method gets other arguments."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        return await getattr(MemoryStore, name)(self, *change(*arguments))
+
+    return having(**{name: method})
+
+
+def after(name: str, change: Callable[[Any], Any]) -> Callable[[], Any]:
+    """A store whose method gives another result."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        return change(await getattr(MemoryStore, name)(self, *arguments))
+
+    return having(**{name: method})
+
+
+def never(name: str) -> Callable[[], Any]:
+    """A store that forgets a write."""
+
+    async def method(self: MemoryStore, *_arguments: Any, **_named: Any) -> None:
+        """Nothing."""
+
+    return having(**{name: method})
+
+
+def found(name: str, otherwise: Any = None) -> Callable[[], Any]:
+    """A store that makes something up for what is not there."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        try:
+            return await getattr(MemoryStore, name)(self, *arguments)
+        except NotFoundError:
+            return otherwise
+
+    return having(**{name: method})
+
+
+def taken(name: str) -> Callable[[], Any]:
+    """A store that takes what it should refuse, and drops it."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> None:
+        try:
+            await getattr(MemoryStore, name)(self, *arguments)
+        except InvalidRequest:
+            return
+
+    return having(**{name: method})
+
+
+def racing(name: str) -> Callable[[], Any]:
+    """A store that looks, takes its time, and then writes what it has seen."""
+
+    async def method(self: MemoryStore, thread_id: str, *arguments: Any) -> Any:
+        context = arguments[-1]
+        owned = self._of(context)
+        seen = (dict(owned.threads.records), owned.items.get(thread_id), dict(self._leases), dict(self._requests))
+        there = memory._Ordered()
+        if seen[1] is not None:
+            for id_, record in seen[1].records.items():
+                there.put(id_, record)
+        await asyncio.sleep(0)
+        if name == "add_thread_item":
+            owned.items[thread_id] = there
+            there.put(arguments[0].id, arguments[0])
+            return None
+        self._leases, self._requests = seen[2], seen[3]
+        return await getattr(MemoryStore, name)(self, thread_id, *arguments)
+
+    return having(**{name: method})
+
+
+async def racing_patch(self: MemoryStore, thread_id: str, changes: Any, context: Any) -> None:
+    thread = await self.load_thread(thread_id, context)
+    await asyncio.sleep(0)
+    await self.save_thread(thread.model_copy(update=dict(changes)), context)
+
+
+async def two_places(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    """Adds a row for each writer."""
+    known = self._of(context).items.get(thread_id)
+    twice = known is not None and item.id in known.records
+    await MemoryStore.add_thread_item(
+        self, thread_id, item.model_copy(update={"id": "again"}) if twice else item, context
+    )
+
+
+async def twice_the_thread(self: MemoryStore, thread: Any, context: Any) -> None:
+    there = thread.id in self._of(context).threads.records
+    await MemoryStore.save_thread(self, thread.model_copy(update={"id": "again"}) if there else thread, context)
+
+
+async def orphaned(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    self._of(context).items.setdefault(thread_id, memory._Ordered()).put(item.id, item)
+
+
+async def revived(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    if thread_id not in self._of(context).threads.records:
+        await self.save_thread(ck.ThreadMetadata(id=thread_id, created_at=item.created_at), context)
+    await MemoryStore.add_thread_item(self, thread_id, item, context)
+
+
+async def without_items(self: MemoryStore, thread_id: str, context: Any) -> None:
+    """Deletes the thread and forgets its items."""
+    self._of(context).threads.drop(thread_id)
+
+
+async def strict_delete(self: MemoryStore, thread_id: str, context: Any) -> None:
+    if thread_id not in self._of(context).threads.records:
+        raise AssertionError("no such thread")
+    await MemoryStore.delete_thread(self, thread_id, context)
+
+
+async def anew(self: MemoryStore, thread: Any, context: Any) -> None:
+    """Saving is deleting and making again."""
+    self._of(context).threads.drop(thread.id)
+    await MemoryStore.save_thread(self, thread, context)
+
+
+async def anew_in_place(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    await self.delete_thread_item(thread_id, item.id, context)
+    await MemoryStore.add_thread_item(self, thread_id, item, context)
+
+
+async def only_known(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    known = self._of(context).items.get(thread_id)
+    if known is not None and item.id in known.records:
+        await MemoryStore.add_thread_item(self, thread_id, item, context)
+
+
+async def whole_thread(self: MemoryStore, thread: Any, context: Any) -> None:
+    self._of(context).threads.put(thread.id, thread.model_copy(deep=True))
+
+
+async def once(self: MemoryStore, thread: Any, context: Any) -> None:
+    if thread.id not in self._of(context).threads.records:
+        await MemoryStore.save_thread(self, thread, context)
+
+
+async def same_object(self: MemoryStore, thread: Any, context: Any) -> None:
+    self._of(context).threads.put(thread.id, thread)
+
+
+async def touching(self: MemoryStore, thread: Any, context: Any) -> None:
+    thread.created_at = thread.created_at.astimezone()
+    await MemoryStore.save_thread(self, thread, context)
+
+
+async def unchecked(self: MemoryStore, thread: Any, context: Any) -> None:
+    self._of(context).threads.put(thread.id, thread)
+
+
+async def handed_out(self: MemoryStore, thread_id: str, context: Any) -> Any:
+    return self._of(context).threads.records[thread_id]
+
+
+async def by_time(self: MemoryStore, limit: int, after: Any, order: str, context: Any) -> Any:
+    rows = sorted(self._of(context).threads.records.values(), key=lambda row: row.created_at, reverse=order == "desc")
+    return ck.Page(data=rows)
+
+
+async def items_by_time(self: MemoryStore, thread_id: str, after: Any, limit: int, order: str, context: Any) -> Any:
+    records = self._of(context).items[thread_id].records.values()
+    return ck.Page(data=sorted(records, key=lambda row: (row.created_at, row.id), reverse=order == "desc"))
+
+
+async def everything(self: MemoryStore, thread_id: str, after: Any, limit: int, order: str, context: Any) -> Any:
+    items = [row for items in self._of(context).items.values() for row in items.records.values()]
+    return ck.Page(data=items)
+
+
+def by_name(page: Any) -> Any:
+    return page.model_copy(update={"data": sorted(page.data, key=lambda row: row.id)})
+
+
+def unlimited(name: str) -> Callable[[], Any]:
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        limit = arguments[0] if name == "load_threads" else arguments[2]
+        page = await getattr(MemoryStore, name)(self, *arguments)
+        return ck.Page(data=page.data * 2 if limit > 100 else page.data, has_more=page.has_more, after=page.after)
+
+    return having(**{name: method})
+
+
+def page(**fields: Any) -> Callable[[Any], Any]:
+    return lambda page: page.model_copy(update=fields)
+
+
+def repeating(name: str) -> Callable[[], Any]:
+    """A store whose next page begins with the last row of the one before."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        page = await getattr(MemoryStore, name)(self, *arguments)
+        cursor = arguments[1]
+        if cursor is None:
+            return page
+        again = page.data[0].model_copy(update={"id": cursor})
+        return page.model_copy(update={"data": [again, *page.data]})
+
+    return having(**{name: method})
+
+
+async def by_offset(self: MemoryStore, thread_id: str, after: Any, limit: int, order: str, context: Any) -> Any:
+    """A cursor that counts rows."""
+    start = self.__dict__.setdefault("offset", 0) if after else 0
+    rows = list(self._of(context).items[thread_id].records.values())[:: 1 if order == "asc" else -1]
+    self.__dict__["offset"] = start + limit
+    data = rows[start : start + limit]
+    return ck.Page(data=data, has_more=True, after=data[-1].id if data else None)
+
+
+async def one_file(self: MemoryStore, attachment_id: str, context: Any) -> Any:
+    return next(iter(self._of(context).attachments.values()))
+
+
+def shared() -> Any:
+    """A store that knows no readers."""
+    store = MemoryStore()
+    store._of = lambda _context: MemoryStore._of(store, ONE)  # type: ignore[method-assign]
+    return store
+
+
+def loosely_owned() -> Any:
+    """A store that puts tenant and reader together."""
+    store = MemoryStore()
+    joined = lambda context: RequestContext(principal=Principal("".join(context.owner).lower()))  # noqa: E731
+    store._of = lambda context: MemoryStore._of(store, joined(context))  # type: ignore[method-assign]
+    return store
+
+
+def of_nobody() -> Any:
+    """A store that takes whoever is nobody for Ada."""
+    ada = RequestContext(principal=Principal("ada", tenant="morning"))
+    store = MemoryStore()
+    store._of = lambda context: MemoryStore._of(store, context or ada)  # type: ignore[method-assign]
+    return store
+
+
+async def telling(self: MemoryStore, thread_id: str, context: Any) -> Any:
+    """Tells who has a thread."""
+    if any(thread_id in owned.threads.records for owned in self._owners.values()) and (
+        thread_id not in self._of(context).threads.records
+    ):
+        raise NotFoundError("this thread is somebody else's")
+    return await MemoryStore.load_thread(self, thread_id, context)
+
+
+async def torn(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    """Stores half of an item first."""
+    await MemoryStore.add_thread_item(self, thread_id, item.model_copy(update={"content": item.content * 2}), context)
+    half = item.model_copy(deep=True)
+    half.content[0].text = "half"
+    await MemoryStore.add_thread_item(self, thread_id, half, context)
+    await asyncio.sleep(0)
+    await MemoryStore.add_thread_item(self, thread_id, item, context)
+
+
+async def in_two_steps(self: MemoryStore, thread_id: str, context: Any) -> None:
+    for id_ in list(self._of(context).items.get(thread_id, memory._Ordered()).records):
+        await self.delete_thread_item(thread_id, id_, context)
+        await asyncio.sleep(0)
+    await MemoryStore.delete_thread(self, thread_id, context)
+
+
+async def late_row(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
+    """A number is taken at once, and the row is there later: who has paged past it never sees it."""
+    items = self._of(context).items.setdefault(thread_id, memory._Ordered())
+    odd = len(items.ids) % 2
+    await MemoryStore.add_thread_item(self, thread_id, item, context)
+    await asyncio.sleep(0)
+    if odd:
+        items.ids[-2:] = items.ids[-2:][::-1]
+
+
+def marked(text: str) -> Callable[..., Any]:
+    return lambda item: ITEMS[1].model_copy(update={"id": item.id}) if item.type == text else item
+
+
+async def any_lease(self: MemoryStore, thread_id: str, holder: str, seconds: float, context: Any) -> bool:
+    return True
+
+
+async def once_only(self: MemoryStore, thread_id: str, holder: str, seconds: float, context: Any) -> bool:
+    held = self.__dict__.setdefault("held", {})
+    return held.setdefault((context.owner, thread_id), holder) == holder and not seconds
+
+
+async def one_lease(self: MemoryStore, thread_id: str, holder: str, seconds: float, context: Any) -> bool:
+    return self.__dict__.setdefault("held", holder) == holder
+
+
+async def release_any(self: MemoryStore, thread_id: str, holder: str, context: Any) -> None:
+    self._leases.clear()
+
+
+async def racing_claim(self: MemoryStore, key: str, request: Any, seconds: float, context: Any) -> Any:
+    known = self._requests.get((*context.owner, key))
+    await asyncio.sleep(0)
+    return None if known is None else await MemoryStore.claim_request(self, key, request, seconds, context)
+
+
+async def claim_for_all(self: MemoryStore, key: str, request: Any, seconds: float, context: Any) -> Any:
+    return await MemoryStore.claim_request(self, key, request, seconds, ONE)
+
+
+async def kept_for_ever(self: MemoryStore, key: str, request: Any, seconds: float, context: Any) -> Any:
+    known = self._requests.get((*context.owner, key))
+    return known.request if known else await MemoryStore.claim_request(self, key, request, seconds, context)
+
+
+async def noting_anything(self: MemoryStore, key: str, request: Any, context: Any) -> None:
+    await MemoryStore.claim_request(self, key, request, 60, context)
+
+
+async def first_word(self: MemoryStore, thread_id: str, item_ids: Any, feedback: Any, context: Any) -> None:
+    kept = self._of(context).feedback.setdefault(thread_id, {})
+    for item_id in item_ids:
+        kept.setdefault(item_id, dict(feedback))
+
+
+async def any_word(self: MemoryStore, thread_id: str, item_ids: Any, feedback: Any, context: Any) -> None:
+    self._of(context).feedback.setdefault(thread_id, {}).update({item_id: dict(feedback) for item_id in item_ids})
+
+
+async def anybodys_word(self: MemoryStore, thread_id: str, item_ids: Any, feedback: Any, context: Any) -> None:
+    for owned in self._owners.values():
+        owned.feedback.setdefault(thread_id, {}).update({item_id: dict(feedback) for item_id in item_ids})
+
+
+async def item_without_feedback(self: MemoryStore, thread_id: str, item_id: str, context: Any) -> None:
+    self._of(context).items[thread_id].drop(item_id)
+
+
+class Closing(MemoryStore):
+    """Loses everything when it is closed."""
+
+    async def open(self) -> None:
+        """Nothing."""
+
+    async def close(self) -> None:
+        self._owners.clear()
+
+    async def ping(self) -> None:
+        """Nothing."""
+
+
+def untyped(item: Any) -> Any:
+    return item.model_copy(update={"created_at": item.created_at + timedelta(seconds=1)})
+
+
+def title(text: str) -> Callable[[Any], Any]:
+    return lambda thread: thread.model_copy(update={"title": text})
+
+
+def in_capitals(thread: Any, context: Any) -> tuple[Any, Any]:
+    return thread.model_copy(update={"id": thread.id.strip()}), context
+
+
+def shortened(thread_id: str, item: Any, context: Any) -> tuple[Any, ...]:
+    cut = item.model_copy(deep=True)
+    cut.content[0].text = cut.content[0].text[:65_536]
+    return thread_id, cut, context
+
+
+def few_keys(thread: Any, context: Any) -> tuple[Any, ...]:
+    return thread.model_copy(update={"metadata": dict(list(thread.metadata.items())[:1_000])}), context
+
+
+def as_float(thread: Any, context: Any) -> tuple[Any, ...]:
+    metadata = {name: [float(number) for number in numbers] for name, numbers in thread.metadata.items()}
+    return thread.model_copy(update={"metadata": metadata}), context
+
+
+def unmarked(item: Any) -> Any:
+    return ck.AssistantMessageItem.model_validate(item.model_dump(exclude={"status"}))
+
+
+def always_marked(item: Any) -> Any:
+    return memory_marked(item) if "interrupted" in item.model_dump_json() else item
+
+
+def memory_marked(item: Any) -> Any:
+    from chatkit_rag.stores.interrupted import interrupted
+
+    if isinstance(item, ck.ClientToolCallItem):
+        return item.model_copy(update={"status": "completed"})
+    return interrupted(item)
+
+
+Given = dict[str, Any]
+BROKEN: dict[str, tuple[str, Callable[[], Any], Given]] = {
+    "gives another thread's title": (
+        "test_a_thread_comes_back_as_it_was_saved",
+        after("load_thread", title("Another")),
+        {"fields": {}},
+    ),
+    "moves a thread that is saved again": (
+        "test_saving_a_thread_again_changes_it_and_keeps_its_place_and_items",
+        having(save_thread=anew),
+        {},
+    ),
+    "sorts threads by name": (
+        "test_threads_come_from_the_oldest_to_the_newest_and_back",
+        after("load_threads", by_name),
+        {},
+    ),
+    "sorts threads by time": (
+        "test_threads_come_as_they_arrived_whatever_their_times_say",
+        having(load_threads=by_time),
+        {},
+    ),
+    "has a thread for every id": (
+        "test_a_thread_that_is_not_there_is_not_found",
+        found("load_thread"),
+        {},
+    ),
+    "keeps a deleted thread's items": (
+        "test_a_deleted_thread_takes_its_items_along_and_no_others",
+        having(delete_thread=without_items),
+        {},
+    ),
+    "fails over what is deleted already": (
+        "test_deleting_a_thread_twice_is_as_deleting_it_once",
+        having(delete_thread=strict_delete),
+        {},
+    ),
+    "gives a new thread an old one's items": (
+        "test_a_thread_that_is_made_again_is_new_and_empty",
+        having(delete_thread=without_items),
+        {},
+    ),
+    "keeps a thread with its items": (
+        "test_a_thread_that_carries_items_is_kept_without_them",
+        having(save_thread=whole_thread),
+        {},
+    ),
+    "changes an item's time": (
+        "test_an_item_comes_back_as_it_was_stored",
+        after("load_item", untyped),
+        {"item": ITEMS[0]},
+    ),
+    "loses what widgets hold": (
+        "test_an_item_comes_back_as_it_was_stored",
+        after("load_item", lambda item: item.model_copy(update={"copy_text": None})),
+        {"item": ITEMS[4]},
+    ),
+    "sorts items by name": (
+        "test_items_come_from_the_oldest_to_the_newest_and_back",
+        after(
+            "load_thread_items", lambda page: page.model_copy(update={"data": sorted(page.data, key=lambda r: r.id)})
+        ),
+        {},
+    ),
+    "sorts items by time": (
+        "test_items_of_one_moment_come_as_they_arrived",
+        having(load_thread_items=items_by_time),
+        {},
+    ),
+    "moves an item that is saved again": (
+        "test_a_known_item_is_replaced_in_its_place",
+        having(add_thread_item=anew_in_place),
+        {"method": "save_item"},
+    ),
+    "keeps the old item": (
+        "test_a_known_item_is_replaced_in_its_place",
+        never("save_item"),
+        {"method": "save_item"},
+    ),
+    "saves known items only": ("test_saving_an_unknown_item_stores_it", having(save_item=only_known), {}),
+    "has an item for every id": (
+        "test_an_item_that_is_not_in_the_thread_is_not_found",
+        found("load_item"),
+        {},
+    ),
+    "brings a deleted thread back": (
+        "test_an_item_never_brings_a_deleted_thread_back",
+        having(add_thread_item=revived),
+        {"method": "add_thread_item"},
+    ),
+    "keeps items without a thread": (
+        "test_an_item_without_its_thread_is_refused_and_leaves_nothing",
+        having(add_thread_item=orphaned),
+        {"method": "add_thread_item"},
+    ),
+    "deletes no item": (
+        "test_deleting_an_item_leaves_the_others_and_can_be_done_twice",
+        never("delete_thread_item"),
+        {},
+    ),
+    "remembers a deleted item's place": (
+        "test_an_item_that_is_stored_again_after_its_removal_comes_last",
+        never("delete_thread_item"),
+        {},
+    ),
+    "keeps items under their ids alone": (
+        "test_one_id_in_two_threads_is_two_items",
+        before("load_item", lambda thread_id, item_id, context: ("thr_1", item_id, context)),
+        {},
+    ),
+    "gives a thread that is not there others' items": (
+        "test_a_thread_that_is_not_there_has_no_items",
+        having(load_thread_items=everything),
+        {},
+    ),
+    "keeps the first attachment": (
+        "test_an_attachment_comes_back_as_it_was_saved_and_can_be_replaced",
+        after("load_attachment", lambda sent: sent.model_copy(update={"metadata": None})),
+        {},
+    ),
+    "keeps a deleted attachment": (
+        "test_a_deleted_attachment_is_gone_and_deleting_can_be_done_twice",
+        never("delete_attachment"),
+        {},
+    ),
+    "gives one id to all": (
+        "test_new_ids_are_all_different",
+        having(generate_item_id=lambda *_: "msg_1"),
+        {},
+    ),
+    "calls a task a message": (
+        "test_new_ids_begin_as_chatkit_s_do",
+        having(generate_item_id=lambda *_: "msg_1"),
+        {},
+    ),
+    "repeats an item": (
+        "test_the_pages_of_a_thread_hold_each_item_once",
+        repeating("load_thread_items"),
+        {"order": "asc", "size": 7},
+    ),
+    "has more where there is none": (
+        "test_the_pages_of_a_thread_hold_each_item_once",
+        after("load_thread_items", page(has_more=True)),
+        {"order": "asc", "size": 7},
+    ),
+    "repeats a thread": (
+        "test_the_pages_of_the_list_hold_each_thread_once",
+        repeating("load_threads"),
+        {"order": "desc", "size": 2},
+    ),
+    "loses the second page": (
+        "test_the_pages_of_the_list_hold_each_thread_once",
+        after("load_threads", page(has_more=False)),
+        {"order": "desc", "size": 2},
+    ),
+    "has more of nothing": (
+        "test_an_empty_list_is_one_empty_page",
+        after("load_threads", page(has_more=True)),
+        {},
+    ),
+    "counts rows where some were added": (
+        "test_the_next_page_begins_behind_the_cursor_also_when_rows_were_added_since",
+        having(load_thread_items=by_offset),
+        {},
+    ),
+    "counts rows where some were removed": (
+        "test_the_next_page_has_what_is_left_when_rows_were_removed_since",
+        having(load_thread_items=by_offset),
+        {},
+    ),
+    "gives as many items as are asked for": (
+        "test_a_limit_is_brought_within_its_bounds",
+        unlimited("load_thread_items"),
+        {},
+    ),
+    "gives as many threads as are asked for": (
+        "test_a_limit_is_brought_within_its_bounds",
+        unlimited("load_threads"),
+        {},
+    ),
+    "takes any cursor": (
+        "test_a_cursor_that_is_not_in_the_list_is_not_found",
+        found("load_thread_items", ck.Page()),
+        {"cursor": "*"},
+    ),
+    "takes any thread's cursor": (
+        "test_a_cursor_that_is_not_in_the_list_is_not_found",
+        found("load_threads", ck.Page()),
+        {"cursor": "*"},
+    ),
+    "takes a cursor of another thread": (
+        "test_the_cursor_of_another_thread_or_a_removed_row_is_not_found",
+        found("load_thread_items", ck.Page()),
+        {},
+    ),
+    "shows everything to all": ("test_a_stranger_finds_nothing", shared, {"stranger": ("eve", "morning")}),
+    "puts tenant and reader together": (
+        "test_a_stranger_finds_nothing",
+        loosely_owned,
+        {"stranger": ("morningada", "")},
+    ),
+    "takes a stranger's cursor": (
+        "test_a_stranger_s_cursor_is_not_found",
+        shared,
+        {"stranger": ("eve", "morning")},
+    ),
+    "lets all change a thread": ("test_a_stranger_changes_nothing", shared, {"stranger": ("eve", "morning")}),
+    "lets all overwrite a thread": (
+        "test_what_a_stranger_stores_under_her_ids_is_theirs",
+        shared,
+        {"stranger": ("eve", "morning")},
+    ),
+    "tells who has a thread": (
+        "test_what_is_not_hers_and_what_is_not_there_look_the_same",
+        having(load_thread=telling),
+        {},
+    ),
+    "takes nobody for somebody": ("test_a_context_that_names_nobody_is_refused", of_nobody, {"step": 3}),
+    "lets all patch a thread": ("test_a_stranger_patches_nothing", shared, {}),
+    "strips ids": (
+        "test_ids_and_titles_and_keys_mean_nothing_but_themselves",
+        before("save_thread", in_capitals),
+        {"text": "\t\n\r"},
+    ),
+    "cuts a text": ("test_a_text_of_a_million_letters_comes_back", before("add_thread_item", shortened), {}),
+    "has a thousand keys": ("test_ten_thousand_keys_come_back", before("save_thread", few_keys), {}),
+    "takes integers for floats": (
+        "test_an_integer_of_any_size_comes_back",
+        before("save_thread", as_float),
+        {"number": 2**53 + 1},
+    ),
+    "keeps NaN": (
+        "test_what_some_store_cannot_hold_is_refused_and_changes_nothing",
+        having(save_thread=unchecked),
+        {"value": float("nan")},
+    ),
+    "drops NUL without a word": (
+        "test_a_text_that_is_none_is_refused_wherever_it_stands",
+        taken("save_attachment"),
+        {"text": "a\0b"},
+    ),
+    "finds something under what is no text": (
+        "test_nothing_is_found_under_an_id_that_is_no_text",
+        having(load_attachment=lambda *_: asyncio.sleep(0)),
+        {"text": "a\0b"},
+    ),
+    "drops a patch without a word": (
+        "test_what_some_store_cannot_hold_is_no_patch",
+        taken("patch_thread"),
+        {"value": "\0"},
+    ),
+    "takes an item of another thread": (
+        "test_an_item_of_another_thread_is_refused",
+        having(add_thread_item=orphaned),
+        {"method": "add_thread_item"},
+    ),
+    "keeps times as they are": (
+        "test_times_come_back_aware_and_in_utc",
+        having(save_thread=unchecked),
+        {"moment": ITEMS[0].created_at.replace(tzinfo=None)},
+    ),
+    "keeps what it is given itself": (
+        "test_changing_what_was_stored_changes_nothing",
+        having(save_thread=same_object),
+        {},
+    ),
+    "hands out what it keeps": (
+        "test_changing_what_was_handed_out_changes_nothing",
+        having(load_thread=handed_out),
+        {},
+    ),
+    "changes what it is given": (
+        "test_storing_does_not_touch_what_is_stored",
+        having(save_thread=touching),
+        {},
+    ),
+    "loses what others write": ("test_fifty_writers_lose_nothing", racing("add_thread_item"), {}),
+    "has one item twice": ("test_writers_of_one_item_leave_one", having(save_item=two_places), {}),
+    "has one thread twice": ("test_writers_of_one_thread_leave_one", having(save_thread=twice_the_thread), {}),
+    "shows a row late": (
+        "test_who_pages_while_others_write_sees_each_row_once_and_in_order",
+        having(add_thread_item=late_row),
+        {},
+    ),
+    "keeps an item that came late": (
+        "test_an_item_that_races_its_thread_s_removal_leaves_nothing_behind",
+        racing("add_thread_item"),
+        {},
+    ),
+    "stores half of an item": (
+        "test_a_write_that_is_cancelled_is_there_wholly_or_not_at_all",
+        having(add_thread_item=torn),
+        {"step": "add"},
+    ),
+    "deletes half of a thread": (
+        "test_a_write_that_is_cancelled_is_there_wholly_or_not_at_all",
+        having(delete_thread=in_two_steps),
+        {"step": "drop thread"},
+    ),
+    "leaves half of an item": (
+        "test_a_write_that_is_cancelled_at_any_moment_leaves_a_store_that_works",
+        having(add_thread_item=torn),
+        {},
+    ),
+    "patches everything": (
+        "test_one_field_is_changed_and_the_others_stay",
+        before("patch_thread", lambda id_, changes, context: (id_, {"title": None, **changes}, context)),
+        {},
+    ),
+    "keeps a title": (
+        "test_a_title_can_be_taken_away",
+        before("patch_thread", lambda id_, changes, context: (id_, {k: v for k, v in changes.items() if v}, context)),
+        {},
+    ),
+    "patches what is not there": ("test_a_patch_brings_no_thread_into_being", found("patch_thread"), {}),
+    "loses other patches": (
+        "test_patches_of_different_fields_at_once_are_all_kept",
+        having(patch_thread=racing_patch),
+        {},
+    ),
+    "keeps the first word": ("test_the_last_word_on_each_item_counts", having(save_feedback=first_word), {}),
+    "keeps words on nothing": (
+        "test_feedback_on_what_is_not_there_is_not_found",
+        having(save_feedback=any_word),
+        {},
+    ),
+    "takes anybody's word": ("test_nobody_s_feedback_is_another_s", having(save_feedback=anybodys_word), {}),
+    "keeps words on what is gone": (
+        "test_feedback_goes_with_its_item",
+        having(delete_thread_item=item_without_feedback),
+        {"removed": "item"},
+    ),
+    "lets everybody have a thread": (
+        "test_a_thread_is_one_holder_s_until_it_is_given_back",
+        having(take_lease=any_lease),
+        {},
+    ),
+    "does not prolong": (
+        "test_its_holder_may_take_a_thread_again_which_prolongs_it",
+        having(take_lease=once_only),
+        {},
+    ),
+    "lets anybody give back": (
+        "test_a_lease_runs_out_and_its_old_holder_gives_nothing_back",
+        having(release_lease=release_any),
+        {},
+    ),
+    "gives a thread to several at once": ("test_of_fifty_at_once_one_gets_the_thread", racing("take_lease"), {}),
+    "has one lease for all": ("test_two_threads_are_held_by_themselves", having(take_lease=one_lease), {}),
+    "lets strangers hold a thread": (
+        "test_a_thread_that_is_not_there_or_not_one_s_own_is_not_to_be_held",
+        having(take_lease=any_lease),
+        {},
+    ),
+    "lets a deleted thread be held": ("test_a_deleted_thread_takes_its_lease_along", having(take_lease=any_lease), {}),
+    "forgets a key": ("test_a_key_is_new_once", never("claim_request"), {}),
+    "gives a key to several at once": (
+        "test_of_fifty_at_once_one_has_the_key_new",
+        having(claim_request=racing_claim),
+        {},
+    ),
+    "notes nothing": ("test_what_is_known_of_a_request_is_brought_up_to_date", never("note_request"), {}),
+    "keeps what was given up": (
+        "test_a_request_that_was_given_up_before_it_wrote_is_new_again",
+        having(claim_request=kept_for_ever),
+        {},
+    ),
+    "forgets nothing": ("test_a_request_that_was_forgotten_is_new_again", never("forget_request"), {}),
+    "keeps what has expired": ("test_a_request_that_has_expired_is_new_again", having(claim_request=kept_for_ever), {}),
+    "has one key for all": ("test_a_key_is_its_reader_s_own", having(claim_request=claim_for_all), {}),
+    "notes what was never asked": (
+        "test_noting_what_is_not_there_does_nothing",
+        having(note_request=noting_anything),
+        {},
+    ),
+    "loses the mark": ("test_the_mark_comes_back_with_its_item", after("load_item", unmarked), {}),
+    "keeps the mark": ("test_a_whole_item_in_its_place_takes_the_mark_away", never("save_item"), {}),
+    "takes a word for the mark": (
+        "test_a_result_that_only_speaks_of_it_is_no_mark",
+        after("load_item", always_marked),
+        {},
+    ),
+    "loses everything when it is closed": ("test_opening_and_closing_twice_is_as_doing_it_once", Closing, {}),
+    "forgets what was said": (
+        "test_a_conversation_with_chatkit_s_own_server_is_kept_listed_and_deleted",
+        never("delete_thread"),
+        {},
+    ),
+    "does not rename": ("test_chatkit_s_own_server_renames_a_thread", having(save_thread=once), {}),
+    "gives wrong titles": (
+        "test_after_any_history_it_agrees_with_dictionaries",
+        after("load_thread", title("Another")),
+        {},
+    ),
+}
+"""What is wrong with a store, which test of the contract must notice, and its parameters."""
