@@ -55,7 +55,7 @@ async def test_every_mutant_is_answered_and_never_by_a_5xx(
     assert tally.mutants == MUTANTS
     assert {200, 400, 404, 409, 422} <= tally.statuses.keys()
     assert tally.carried_out == {body["type"] for body in every_operation(NOBODYS)}, "each is valid at times"
-    assert tally.streams > MUTANTS / 20
+    assert tally.streams > MUTANTS / 50
     worst = [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert worst == []
 

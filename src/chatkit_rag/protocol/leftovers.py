@@ -8,6 +8,7 @@ made in the turn's context, and by those two packages; that is how they are foun
 import asyncio
 import gc
 import logging
+import os
 from contextvars import Context, ContextVar
 from types import AsyncGeneratorType, CodeType, CoroutineType
 from typing import Any
@@ -18,7 +19,8 @@ import chatkit
 _log = logging.getLogger(__name__)
 
 _TURN: ContextVar[object] = ContextVar("chatkit_rag_turn", default=None)
-_PACKAGES = tuple(path for package in (agents, chatkit) for path in package.__path__)
+_PACKAGES = tuple(f"{path}{os.sep}" for package in (agents, chatkit) for path in package.__path__)
+"""Their folders, to the end: this package's own may lie beside them, and its name begins with one of theirs."""
 _PATIENCE = 2.0
 
 
