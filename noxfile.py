@@ -61,6 +61,15 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "benchmarks/streaming/run.py", *session.posargs)
 
 
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """What takes too long for every change: many streams at once, thousands of connections, every event of a turn."""
+    install(session, "tests")
+    session.install(".[speed]")
+    session.run("pytest", "-m", "soak", "--timeout", "1800")
+    session.run("python", "benchmarks/soak/soak.py", *session.posargs)
+
+
 def find_browser(session: nox.Session) -> None:
     """Installs a browser where that is safe to do unasked: as root on a machine that is there for checks."""
     if any(shutil.which(name) for name in BROWSERS):

@@ -7,6 +7,7 @@ STORE is `memory` or a file of SQLite's, MODEL_URL the model server. Who asks sa
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -46,8 +47,11 @@ def create_app() -> Any:
         if scope["type"] != "http" or scope["path"] != "/held":
             await chat(scope, receive, send)
             return
-        held = {"tasks": len(asyncio.all_tasks()), "files": len(os.listdir("/proc/self/fd"))}
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
-        await send({"type": "http.response.body", "body": orjson.dumps(held)})
+        await send({"type": "http.response.body", "body": orjson.dumps(held())})
 
     return app
+
+
+def held() -> dict[str, int]:
+    return {"tasks": len(asyncio.all_tasks()), "files": len(list(Path("/proc/self/fd").iterdir()))}

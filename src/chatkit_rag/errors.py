@@ -13,7 +13,8 @@
         ├── InvalidRequest            it is malformed, or holds a value out of bounds
         │   ├── NotJson               it is not a JSON object
         │   ├── UnknownOperation      it names no operation of this server
-        │   └── KeyReused             its idempotency key stands for another request
+        │   ├── KeyReused             its idempotency key stands for another request
+        │   └── AddressUnknown        it does not say where it was sent to (also a ConfigurationError)
         ├── PayloadTooLarge           the body is over its limit
         ├── UnsupportedMediaType      the body, or a file, is of a kind that is not taken
         ├── Unauthenticated           no valid credential
@@ -109,6 +110,10 @@ class KeyReused(InvalidRequest):
     """The idempotency key stands for another request."""
 
     code = "idempotency_key_reused"
+
+
+class AddressUnknown(ConfigurationError, InvalidRequest):
+    """It is not known under which address clients reach this server: none is set, and the request names no host."""
 
 
 class PayloadTooLarge(RequestError):

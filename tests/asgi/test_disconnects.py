@@ -350,8 +350,13 @@ def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
+BY_THE_CLOCK = "stalls for good"
+"""Found out by a time-out alone: on a machine that is busy with other things, the model says more until then."""
+QUICK_WAYS = [pytest.param(way, marks=pytest.mark.soak) if way == BY_THE_CLOCK else way for way in WAYS]
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.01], ids=["store takes 0 ms", "store takes 10 ms"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", QUICK_WAYS)
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
 async def test_a_reader_may_leave_at_any_event(engine: Any, way: Way, delay: float):
     await leave_everywhere(engine, way, delay)

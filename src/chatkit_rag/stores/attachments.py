@@ -28,6 +28,7 @@ from pydantic import AnyUrl
 
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import (
+    AddressUnknown,
     ConfigurationError,
     Conflict,
     InvalidRequest,
@@ -230,6 +231,6 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
     def _address(self, purpose: Purpose, attachment_id: str, lifetime: timedelta, context: RequestContext) -> str:
         base_url = self._base_url or context.base_url
         if not base_url:
-            raise ConfigurationError("it is not known where browsers reach the chat's routes: give `base_url`")
+            raise AddressUnknown("it is not known where the chat is reached: name the host, or give `base_url`")
         signature = self._links.sign(purpose, Link(attachment_id, context.principal), lifetime=lifetime)
         return f"{base_url}/attachments/{attachment_id}?signature={signature}"
