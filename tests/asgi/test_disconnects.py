@@ -13,6 +13,7 @@ All positions of one way are tried at once, each with an app, a store and a mode
 """
 
 import asyncio
+import gc
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -348,6 +349,25 @@ async def comes_true(condition: Callable[[], bool], what: str) -> None:
 
 def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.fixture(autouse=True)
+async def _without_the_sdks_complaint() -> AsyncIterator[None]:
+    """Passes over what asyncio says of a task of ChatKit's `_merge_generators` that ended before anybody asked it.
+
+    It holds nothing any more: its end is the `StopAsyncIteration` that ends the run's events.
+    """
+    loop = asyncio.get_running_loop()
+    told = loop.get_exception_handler()
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), StopAsyncIteration):
+            (told or asyncio.AbstractEventLoop.default_exception_handler)(loop, context)
+
+    loop.set_exception_handler(tell)
+    yield
+    gc.collect()  # so that it is said while nobody minds
+    loop.set_exception_handler(told)
 
 
 BY_THE_CLOCK = "stalls for good"

@@ -34,6 +34,9 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _THREAD = TypeAdapter(ThreadMetadata)
 
 _BUSY_SECONDS = 5
+"""How long another process may keep the file locked."""
+_QUEUE_SECONDS = 30
+"""How long a statement may wait for those before it in this process: a burst of readers is not a failure."""
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -64,7 +67,7 @@ class SQLiteStore(BaseStore):
                 sa.URL.create("sqlite+aiosqlite", database=str(self._path)),
                 pool_size=1,
                 max_overflow=0,
-                pool_timeout=_BUSY_SECONDS,
+                pool_timeout=_QUEUE_SECONDS,
                 connect_args={"timeout": _BUSY_SECONDS},
             )
             listen(engine.sync_engine, "connect", _prepare_connection)
