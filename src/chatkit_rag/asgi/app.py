@@ -36,6 +36,7 @@ from chatkit_rag.asgi.tasks import TaskOwner
 from chatkit_rag.auth import Authenticate, SessionTokens
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.protocol.driven import DrivenServer
+from chatkit_rag.protocol.engine import overrides
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.attachments import LocalAttachmentStore
 
@@ -196,8 +197,7 @@ class ChatApp:
 
     async def _process(self, request: Request, principal: Principal, request_id: str) -> Response:
         options = self._options
-        transcribes = type(self.server).transcribe is not ChatKitServer.transcribe
-        audio_limit = options.audio_body_bytes if transcribes else 0
+        audio_limit = options.audio_body_bytes if overrides(self.server, "transcribe") else 0
         body = await read_operation(request, limit=options.body_bytes, audio_limit=audio_limit)
         context = RequestContext(
             principal=principal,

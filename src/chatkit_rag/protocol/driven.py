@@ -3,7 +3,7 @@
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.protocol.engine import Engine, drive
+from chatkit_rag.protocol.engine import Engine, drive, overrides
 from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.warming import complete_types
 from chatkit_rag.stores.base import Lifecycle
@@ -14,8 +14,7 @@ class DrivenServer:
 
     def __init__(self, server: ChatKitServer[RequestContext]) -> None:
         self._server = server
-        does_it_itself = type(server).process is not ChatKitServer.process
-        self.engine: Engine | None = None if does_it_itself else drive(server)
+        self.engine: Engine | None = None if overrides(server, "process") else drive(server)
         store: object = self.engine.store if self.engine else server.store
         self._store = store if isinstance(store, Lifecycle) else None
 

@@ -39,10 +39,11 @@ class Engine:
     limits: RequestLimits = field(default_factory=RequestLimits)
     turns: TurnOptions = field(default_factory=TurnOptions)
 
-    def overrides(self, hook: str) -> bool:
-        """Whether the server has a `hook` of its own."""
-        own = getattr(self.server, hook)
-        return getattr(own, "__func__", own) is not getattr(ChatKitServer, hook)
+
+def overrides(server: ChatKitServer[RequestContext], method: str) -> bool:
+    """Whether the server has a `method` of its own instead of ChatKit's."""
+    own = getattr(server, method)
+    return getattr(own, "__func__", own) is not getattr(ChatKitServer, method)
 
 
 def drive(

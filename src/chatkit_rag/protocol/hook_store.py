@@ -11,7 +11,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import Attachment, Page, ThreadItem, ThreadItemBase, ThreadMetadata
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.protocol.items import TurnItems, named_by_hook
+from chatkit_rag.protocol.items import TurnItems, find_item, named_by_hook
 from chatkit_rag.stores.base import Store
 from chatkit_rag.stores.shielding import run_to_end
 
@@ -82,8 +82,9 @@ class HookStore(sdk.Store[RequestContext]):
 
     async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
         """See `Store.load_item`."""
-        id_ = await self._id_of(thread_id, item_id, context)
-        return for_hooks(await self.unwrapped.load_item(thread_id, id_, context))
+        if items := _turn_in(thread_id, context):
+            return for_hooks(await self.unwrapped.load_item(thread_id, await items.id_of(item_id), context))
+        return for_hooks(await find_item(self.unwrapped, thread_id, item_id, context))
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""

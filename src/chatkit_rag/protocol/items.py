@@ -229,6 +229,21 @@ class TurnItems:
         return is_hidden(item)
 
 
+async def find_item(store: Store, thread_id: str, id_: str, context: RequestContext) -> ThreadItem:
+    """The item, also by the name that a hook gave it in any turn: a site's own client may know it by that.
+
+    Raises:
+        NotFound: the thread has no such item.
+    """
+    try:
+        return await store.load_item(thread_id, id_, context)
+    except NotFoundError as missing:
+        try:
+            return await store.load_item(thread_id, named_by_hook(thread_id, id_), context)
+        except NotFoundError:
+            raise missing from None
+
+
 def named_by_hook(thread_id: str, id_: str) -> str:
     """Our id of the item that a hook calls `id_`, in this turn and in later ones."""
     return derived_id("itm", thread_id, id_)

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 
-from chatkit.store import NotFoundError
 from chatkit.types import ThreadItem, ThreadMetadata, ThreadsCustomActionReq, ThreadsSyncCustomActionReq, WidgetItem
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import Conflict, InvalidRequest
 from chatkit_rag.protocol.engine import Engine
-from chatkit_rag.protocol.items import named_by_hook
+from chatkit_rag.protocol.hook_store import for_hooks
+from chatkit_rag.protocol.items import find_item
 from chatkit_rag.protocol.structured import offers_action
 from chatkit_rag.stores.paging import MAX_LIMIT
 
@@ -26,28 +26,13 @@ async def open_thread(engine: Engine, thread_id: str, context: RequestContext) -
     return thread
 
 
-async def load_item(engine: Engine, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
-    """The item, also by the name that a hook gave it: a site's own client may know it by that.
-
-    Raises:
-        NotFound: the thread has no such item.
-    """
-    try:
-        return await engine.store.load_item(thread_id, item_id, context)
-    except NotFoundError as missing:
-        try:
-            return await engine.store.load_item(thread_id, named_by_hook(thread_id, item_id), context)
-        except NotFoundError:
-            raise missing from None
-
-
 async def sender_of(
     engine: Engine,
     thread: ThreadMetadata,
     request: ThreadsCustomActionReq | ThreadsSyncCustomActionReq,
     context: RequestContext,
 ) -> WidgetItem | None:
-    """The widget that an action comes from; None where the request names none.
+    """The widget that an action comes from, as hooks see it; None where the request names none.
 
     Raises:
         NotFound: the thread has no such item.
@@ -55,10 +40,10 @@ async def sender_of(
     """
     if request.params.item_id is None:
         return None
-    item = await load_item(engine, thread.id, request.params.item_id, context)
+    item = await find_item(engine.store, thread.id, request.params.item_id, context)
     if not isinstance(item, WidgetItem) or not offers_action(item, request.params.action.type):
         raise InvalidRequest("the widget offers no such action", details={"item_id": request.params.item_id})
-    return item
+    return for_hooks(item)
 
 
 async def items_after(

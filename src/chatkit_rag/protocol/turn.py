@@ -34,7 +34,7 @@ from chatkit.types import (
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import ChatKitRagError, ThreadBusy
 from chatkit_rag.protocol.beginning import Beginning
-from chatkit_rag.protocol.engine import Engine
+from chatkit_rag.protocol.engine import Engine, overrides
 from chatkit_rag.protocol.events import is_hidden, public_thread
 from chatkit_rag.protocol.failures import TookTooLong, error_event, log_failure
 from chatkit_rag.protocol.hook_store import for_hooks
@@ -220,7 +220,7 @@ class Turn:
                 )
                 await store.add_thread_item(thread.id, note, self._context)
             items.cut_short = True
-            if cancelled and self._engine.overrides("handle_stream_cancelled"):
+            if cancelled and overrides(self._engine.server, "handle_stream_cancelled"):
                 await self._engine.server.handle_stream_cancelled(thread, partial, self._context)
         except NotFoundError:
             _log.info("the thread of an interrupted answer is gone; nothing is kept of it")

@@ -31,9 +31,9 @@ from chatkit_rag.errors import Conflict, InvalidRequest, Unsupported
 from chatkit_rag.protocol.engine import Engine
 from chatkit_rag.protocol.events import public_thread, visible_items
 from chatkit_rag.protocol.hook_store import for_hooks
-from chatkit_rag.protocol.items import TurnItems
+from chatkit_rag.protocol.items import TurnItems, find_item
 from chatkit_rag.protocol.operations.files import delete_files, with_previews
-from chatkit_rag.protocol.threads import load_item, open_thread, sender_of
+from chatkit_rag.protocol.threads import open_thread, sender_of
 from chatkit_rag.stores.base import patch_thread
 from chatkit_rag.stores.paging import DEFAULT_PAGE, clamped
 from chatkit_rag.stores.shielding import run_to_end
@@ -79,7 +79,7 @@ async def give_feedback(engine: Engine, request: ItemsFeedbackReq, context: Requ
     params = request.params
     thread = await engine.store.load_thread(params.thread_id, context)
     item_ids = list(dict.fromkeys(params.item_ids))
-    items = [await load_item(engine, thread.id, item_id, context) for item_id in item_ids]
+    items = [await find_item(engine.store, thread.id, item_id, context) for item_id in item_ids]
     for item in items:
         if not isinstance(item, AssistantMessageItem):
             raise InvalidRequest("feedback is for the assistant's messages", details={"item_id": item.id})

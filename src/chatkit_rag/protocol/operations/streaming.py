@@ -27,12 +27,13 @@ from chatkit.types import (
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import Conflict, InvalidRequest, Unsupported
 from chatkit_rag.protocol.beginning import Beginning, Respond
-from chatkit_rag.protocol.engine import Engine
+from chatkit_rag.protocol.engine import Engine, overrides
 from chatkit_rag.protocol.events import public_thread
 from chatkit_rag.protocol.hook_store import for_hooks
+from chatkit_rag.protocol.items import find_item
 from chatkit_rag.protocol.operations.files import files_to_send
 from chatkit_rag.protocol.structured import with_answers
-from chatkit_rag.protocol.threads import items_after, load_item, open_thread, sender_of
+from chatkit_rag.protocol.threads import items_after, open_thread, sender_of
 from chatkit_rag.stores.paging import DEFAULT_PAGE
 
 
@@ -70,7 +71,7 @@ async def add_user_message(engine: Engine, request: ThreadsAddUserMessageReq, co
 async def retry_after_item(engine: Engine, request: ThreadsRetryAfterItemReq, context: RequestContext) -> Beginning:
     """`threads.retry_after_item`: another answer to a question; what followed it goes when the new answer begins."""
     thread = await open_thread(engine, request.params.thread_id, context)
-    question = await load_item(engine, thread.id, request.params.item_id, context)
+    question = await find_item(engine.store, thread.id, request.params.item_id, context)
     if not isinstance(question, UserMessageItem):
         raise InvalidRequest("only a reader's message can be answered again", details={"item_id": question.id})
     followed = [item async for item in items_after(engine, thread.id, question.id, context)]
@@ -98,7 +99,7 @@ async def add_structured_input(
 ) -> Beginning:
     """`threads.add_structured_input`: the reader's answers to questions, and how the answer goes on."""
     thread = await open_thread(engine, request.params.thread_id, context)
-    item = await load_item(engine, thread.id, request.params.item_id, context)
+    item = await find_item(engine.store, thread.id, request.params.item_id, context)
     if not isinstance(item, StructuredInputItem) or item.status != "pending":
         raise Conflict("these questions are not waiting for answers", details={"item_id": request.params.item_id})
     answered = with_answers(item, request.params.input)
@@ -111,11 +112,10 @@ async def custom_action(engine: Engine, request: ThreadsCustomActionReq, context
     thread = await open_thread(engine, request.params.thread_id, context)
     sender = await sender_of(engine, thread, request, context)
     action = request.params.action
-    if not engine.overrides("action"):
+    if not overrides(engine.server, "action"):
         raise Unsupported("this server has no actions")
-    widget = for_hooks(sender) if sender else None
     return Beginning(
-        thread=thread, respond=lambda thread, context: engine.server.action(thread, action, widget, context)
+        thread=thread, respond=lambda thread, context: engine.server.action(thread, action, sender, context)
     )
 
 
