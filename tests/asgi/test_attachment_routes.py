@@ -714,7 +714,7 @@ class TestAddresses:
 
         refused = await ada.post("/", json=body, headers={"Host": "evil.example/<script>"})
 
-        assert "evil" not in json.dumps(refusal(refused, 500))
+        assert "evil" not in json.dumps(refusal(refused, 422))
 
 
 class TestSettings:
