@@ -41,7 +41,8 @@ def tests(session: nox.Session) -> None:
     install(session, "tests")
     find_browser(session)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # A process a core: each has a Postgres and ports of its own, and most tests wait more than they work.
+    session.run("coverage", "run", "-m", "pytest", "--numprocesses", "auto", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
