@@ -63,6 +63,13 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def benchmark_stores(session: nox.Session) -> None:
+    """The stores against the floor of their databases and against other ways; some minutes on a quiet machine."""
+    install(session, "tests")
+    session.run("python", "benchmarks/stores/run.py", *session.posargs)
+
+
+@nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """What takes too long for every change: many streams at once, thousands of connections, every event of a turn."""
     install(session, "tests")
