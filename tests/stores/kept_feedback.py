@@ -3,10 +3,7 @@
 import json
 from typing import Any
 
-import sqlalchemy as sa
-
 from chatkit_rag.context import RequestContext
-from chatkit_rag.stores import sql_tables
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
 
@@ -20,8 +17,9 @@ async def kept_feedback(store: Any, context: RequestContext, thread_id: str, ite
     names = ("tenant", "user", "thread_id", "item_id")
     key = dict(zip(names, (*context.owner, thread_id, item_id), strict=True))
     if isinstance(store, PostgresStore):
-        feedback = f"{store._schema}.feedback WHERE (tenant, user_id, thread_id, item_id) = ($1, $2, $3, $4)"
-        rows = await store._run(f"SELECT payload FROM {feedback}", *key.values())
+        feedback = f"{store._database.schema}.feedback WHERE (tenant, user_id, thread_id, item_id) = ($1, $2, $3, $4)"
+        rows = await store._database.read(f"SELECT payload FROM {feedback}", *key.values())
     else:
-        rows = await store._execute(sa.select(sql_tables.feedback.c.payload).filter_by(**key))
+        wanted = "SELECT payload FROM feedback WHERE (tenant, user, thread_id, item_id) = (?, ?, ?, ?)"
+        rows = await store._file.read(wanted, *key.values())
     return json.loads(rows[0][0])["kind"] if rows else None

@@ -93,7 +93,7 @@ def test_plain_names_are_taken(name: str):
 
 
 def test_a_missing_driver_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("chatkit_rag.stores.postgres_connections.find_spec", lambda _name: None)
+    monkeypatch.setattr("chatkit_rag.stores.postgres_engines.find_spec", lambda _name: None)
 
     with pytest.raises(MissingExtra, match=r"pip install 'chatkit-rag\[postgres\]'"):
         PostgresStore("postgresql://h/d")

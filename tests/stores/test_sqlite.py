@@ -335,7 +335,7 @@ class TestUnavailable:
     async def test_a_file_that_another_process_keeps_locked_is_unavailable_for_now(
         self, tmp_path: Path, ada: RequestContext, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("chatkit_rag.stores.sql._BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("chatkit_rag.stores.sql_file._BUSY_SECONDS", 0.1)
         path = tmp_path / "threads.db"
         async with opened(path) as store:
             await store.save_thread(thread(), ada)

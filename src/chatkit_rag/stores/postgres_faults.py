@@ -1,4 +1,4 @@
-"""What a database driver's error means for us, told by its class and SQLSTATE; texts are for people."""
+"""What a database driver's error means for us, told by its class and SQLSTATE, and what is raised for it."""
 
 import asyncio
 import re
@@ -6,6 +6,11 @@ from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from chatkit_rag.errors import StoreUnavailable
+
+POOL_SECONDS = 1.0
+"""How long a statement waits for a free connection."""
 
 
 class Fault(Enum):
@@ -26,6 +31,18 @@ class Fault(Enum):
     NO_TEXT = auto()
     """A value is not text that the database can hold."""
     OTHER = auto()
+
+
+class DatabaseAway(StoreUnavailable):
+    """The database cannot be reached now; it may come back without anybody's help."""
+
+
+class NoReference(Exception):
+    """What a row refers to is not there."""
+
+
+class NoText(Exception):
+    """A value is not text that the database can hold."""
 
 
 class NoFreeConnection(Exception):
@@ -70,6 +87,30 @@ def fault_of(exc: BaseException) -> Fault:
     if names & {"OSError", "TimeoutError", "CancelledError", "InterfaceError", "OperationalError", "EOFError"}:
         return Fault.AWAY
     return Fault.OTHER
+
+
+def translated(exc: BaseException, label: str) -> Exception:
+    """What to raise for an error of a driver or of the pool, about the database that is called `label`."""
+    reason = reason_of(exc)
+    kind: type[Exception] = StoreUnavailable
+    match fault_of(exc):
+        case Fault.NO_REFERENCE:
+            kind, message = NoReference, reason
+        case Fault.NO_TEXT:
+            kind, message = NoText, "a value is not text that the database can hold"
+        case Fault.AWAY:
+            kind, message = DatabaseAway, f"the database {label} cannot be reached: {reason}"
+        case Fault.BUSY:
+            message = f"every connection to {label} has been in use for {POOL_SECONDS:g} s: raise pool_size"
+        case Fault.NO_TABLES:
+            message = f"the tables are not in {label}: run `chatkit-rag migrate`, or set auto_migrate ({reason})"
+        case Fault.REFUSED:
+            message = (
+                f"the database {label} refuses what DATABASE_URL says: {reason}; check user, password and database"
+            )
+        case _:
+            message = f"the database {label} failed: {reason}"
+    return kind(message)
 
 
 def reason_of(exc: BaseException) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatkit_rag.errors import ConfigurationError, MissingExtra, StoreUnavailable
-from chatkit_rag.stores.postgres_connections import migrating_engine_for, translated
+from chatkit_rag.stores.postgres_engines import migrating_engine_for
+from chatkit_rag.stores.postgres_faults import translated
 from chatkit_rag.stores.postgres_urls import Address
 
 VERSIONS = ("0001",)

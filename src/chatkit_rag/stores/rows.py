@@ -1,11 +1,12 @@
-"""Rows whose record is text, made into pages: one that cannot be read is left out, and does not take its page along."""
+"""Records as the text of a row, and back: one that cannot be read is left out, and does not take its page along."""
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, TypeVar
 
-from chatkit.types import Page
-from pydantic import BaseModel, ValidationError
+from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chatkit_rag.stores.paging import clamped
 
@@ -13,17 +14,42 @@ _log = logging.getLogger(__name__)
 
 Record = TypeVar("Record", bound=BaseModel)
 
+# Writes what `ThreadMetadata` has and nothing more: a `Thread` carries items besides, which have their own place.
+_THREAD = TypeAdapter(ThreadMetadata)
+_ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
 
-def page_of_rows(rows: Sequence[Any], limit: int, what: str, read: Callable[[str], Record]) -> Page[Record]:
+
+def thread_to_json(thread: ThreadMetadata) -> str:
+    """The thread without its items, its time in UTC."""
+    created_at = thread.created_at.astimezone(UTC)
+    return _THREAD.dump_json(thread.model_copy(update={"created_at": created_at})).decode()
+
+
+def thread_from_json(text: str) -> ThreadMetadata:
+    """The thread that was stored as `text`."""
+    return _THREAD.validate_json(text)
+
+
+def item_to_json(item: ThreadItem) -> str:
+    """The item, its time in UTC."""
+    return item.model_copy(update={"created_at": item.created_at.astimezone(UTC)}).model_dump_json()
+
+
+def attachment_from_json(text: str) -> Attachment:
+    """The attachment's record that was stored as `text`."""
+    return _ATTACHMENT.validate_json(text)
+
+
+def page_of_rows(rows: Sequence[Sequence[Any]], limit: int, what: str, read: Callable[[str], Record]) -> Page[Record]:
     """A page out of up to `clamped(limit) + 1` rows of `id` and `payload`: the one too many says that there are more.
 
     A row that cannot be read leaves a gap; the cursor behind it is that of a whole page.
     """
     size = clamped(limit)
-    found = (read_row(row.id, row.payload, what, read) for row in rows[:size])
+    found = (read_row(id_, payload, what, read) for id_, payload in rows[:size])
     has_more = len(rows) > size
     data = [record for record in found if record is not None]
-    return Page[Record](data=data, has_more=has_more, after=rows[size - 1].id if has_more else None)
+    return Page[Record](data=data, has_more=has_more, after=rows[size - 1][0] if has_more else None)
 
 
 def read_row(id_: str, payload: str, what: str, read: Callable[[str], Record]) -> Record | None:

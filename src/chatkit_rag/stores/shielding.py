@@ -9,7 +9,7 @@ import anyio
 Result = TypeVar("Result")
 
 
-async def run_to_end(work: Coroutine[Any, Any, Result], *, within: float = 5.0) -> Result:
+async def run_to_end(work: Coroutine[Any, Any, Result] | asyncio.Future[Result], *, within: float = 5.0) -> Result:
     """The result of `work`, which is not cancelled when the caller is.
 
     A cancelled caller stays until the work is done, `within` seconds at most, and is cancelled then. Both kinds of
