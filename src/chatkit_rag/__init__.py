@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from chatkit_rag.errors import ChatKitRagError
     from chatkit_rag.ingestion.pipeline import ingest
     from chatkit_rag.retrieval.edge import EdgeIndex
+    from chatkit_rag.retrieval.embedding import Embedder
     from chatkit_rag.retrieval.index import PassageIndex
+    from chatkit_rag.retrieval.reranking import Reranker
     from chatkit_rag.server import RagChatServer
     from chatkit_rag.settings import Settings
     from chatkit_rag.sources.base import Source
@@ -37,6 +39,7 @@ _HOMES = {
     "CourseSource": "sources.course",
     "Document": "documents",
     "EdgeIndex": "retrieval.edge",
+    "Embedder": "retrieval.embedding",
     "ExtractiveModel": "agent.models.extractive",
     "MemoryStore": "stores.memory",
     "PageContext": "context",
@@ -46,6 +49,7 @@ _HOMES = {
     "Principal": "context",
     "RagChatServer": "server",
     "RequestContext": "context",
+    "Reranker": "retrieval.reranking",
     "SQLiteStore": "stores.sql",
     "Settings": "settings",
     "Source": "sources.base",
@@ -64,6 +68,7 @@ __all__ = [
     "CourseSource",
     "Document",
     "EdgeIndex",
+    "Embedder",
     "ExtractiveModel",
     "MemoryStore",
     "PageContext",
@@ -73,6 +78,7 @@ __all__ = [
     "Principal",
     "RagChatServer",
     "RequestContext",
+    "Reranker",
     "SQLiteStore",
     "Settings",
     "Source",

@@ -6,7 +6,10 @@
     ├── IngestionError                nothing could be indexed
     ├── IndexError_                   the search index cannot be used
     │   ├── IndexMissing              there is no index yet
-    │   └── IndexUnreadable           it is there, and broken or of a newer version
+    │   ├── IndexUnreadable           it is there, and broken or of a newer version
+    │   └── IndexUnavailable          the server that holds it does not answer now
+    ├── EmbeddingFailed               an embedder gave no vectors that can be used
+    ├── RerankingFailed               a reranker gave no scores
     ├── StoreUnavailable              threads cannot be read or written now
     ├── ModelFailed                   the language model gave no answer
     └── RequestError                  the client's request cannot be carried out
@@ -67,6 +70,18 @@ class IndexMissing(IndexError_):
 
 class IndexUnreadable(IndexError_):
     """The index is there, and broken or written by a newer version."""
+
+
+class IndexUnavailable(IndexError_):
+    """The server that holds the index does not answer now; trying again later may work."""
+
+
+class EmbeddingFailed(ChatKitRagError):
+    """An embedder gave no vectors that can be used; search goes on by words."""
+
+
+class RerankingFailed(ChatKitRagError):
+    """A reranker gave no scores; what was found stays in its order."""
 
 
 class StoreUnavailable(ChatKitRagError):

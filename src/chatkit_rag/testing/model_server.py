@@ -5,6 +5,8 @@ Not a model, and not a mock: the client's own connection, serialisation and stre
     POST /v1/responses          answers, streamed or not      responses_wording
     POST /v1/chat/completions   the same answers              chat_wording
     POST /v1/embeddings         vectors out of hashed words   embeddings
+    POST /v1/rerank             how near the vectors are      reranking
+    POST /v2/embed, /v2/rerank  the same, in Cohere's words   reranking
     GET  /v1/models
 """
 
@@ -23,6 +25,7 @@ from aiohttp import web
 from chatkit_rag.testing.chat_wording import ChatWording
 from chatkit_rag.testing.embeddings import embeddings
 from chatkit_rag.testing.faults import HUGE, Fault, FaultKind, error_body
+from chatkit_rag.testing.reranking import cohere_embeddings, reranked
 from chatkit_rag.testing.responses_wording import ResponsesWording
 from chatkit_rag.testing.wording import ToolCall, Wording
 
@@ -55,6 +58,8 @@ class FakeModelServer:
     """The bodies of the requests for answers."""
     embedding_requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """The bodies of the requests for embeddings."""
+    rerank_requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The bodies of the requests to rerank."""
     sent: int = 0
     """Deltas that were sent, over all requests."""
     fired: Counter[FaultKind] = field(default_factory=Counter[FaultKind])
@@ -117,6 +122,9 @@ class FakeModelServer:
         app.router.add_post("/v1/responses", self._responses)
         app.router.add_post("/v1/chat/completions", self._chat_completions)
         app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_post("/v2/embed", self._embeddings)
+        app.router.add_post("/v1/rerank", self._rerank)
+        app.router.add_post("/v2/rerank", self._rerank)
         app.router.add_get("/v1/models", self._models)
         runner = self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_SECONDS
@@ -138,10 +146,18 @@ class FakeModelServer:
         self.embedding_requests.append(body)
         if fault := self._take_fault():
             return await self._fail(fault, request)
-        answer = embeddings(body, self.dimensions)
+        words = cohere_embeddings if request.path == "/v2/embed" else embeddings
+        answer = words(body, self.dimensions)
         if answer is None:
             return _json(error_body("'input' holds no text.", "invalid_request_error"), 400)
         return _json(answer)
+
+    async def _rerank(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        self.rerank_requests.append(body)
+        if fault := self._take_fault():
+            return await self._fail(fault, request)
+        return _json(reranked(body, self.dimensions))
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         if fault := self._take_fault():
