@@ -243,6 +243,41 @@ def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str]
     assert "Traceback" not in done.stderr
 
 
+def test_evaluate_measures_search_and_fails_below_a_bound(tmp_path: Path):
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "nodes", "text": "A node computes."}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "which node [computes]"}\n')
+    (tmp_path / "qrels.tsv").write_text("q\telsewhere\t1\n")
+
+    done = run("evaluate", "--beir", ".", "--at-least", "recall@5=0.5", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["recall@5"] == 0
+    assert "which node [computes]" in done.stderr
+    assert "recall@5 is 0.0000, and should be at least 0.5" in done.stderr
+
+
+def test_evaluate_measures_the_indexed_course(tmp_path: Path):
+    (tmp_path / "golden.jsonl").write_text('{"question": "What is Physical AI?", "page": null}\n')
+    unindexed = run("evaluate", "--golden", "golden.jsonl", cwd=tmp_path)
+    run("index", str(DOCS), cwd=tmp_path)
+
+    done = run("evaluate", "--golden", str(DOCS.parent / "golden.jsonl"), "--at-least", "0.9", cwd=tmp_path)
+
+    assert unindexed.returncode == 1
+    assert "chatkit-rag index FOLDER" in unindexed.stderr
+    assert done.returncode == 0
+    assert {"hits@5", "headings@1", "answered", "declined"} < json.loads(done.stdout).keys()
+    assert "missed" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--beir", ".", "--golden", "golden.jsonl")])
+def test_evaluate_wants_one_thing_to_measure(tmp_path: Path, arguments: tuple[str, ...]):
+    done = run("evaluate", *arguments, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "--beir and --golden" in done.stderr
+
+
 def test_a_thread_database_that_is_none_is_named(tmp_path: Path):
     (tmp_path / ".chatkit-rag").mkdir()
     (tmp_path / ".chatkit-rag" / "threads.db").write_text("Not a database, but a letter to somebody.\n" * 200)

@@ -121,6 +121,37 @@ def search(
 
 
 @app.command()
+def evaluate(
+    *,
+    beir: Annotated[
+        Path | None, typer.Option(help="A folder with corpus.jsonl, queries.jsonl and qrels.tsv: measures search.")
+    ] = None,
+    golden: Annotated[
+        Path | None, typer.Option(help='A file of {"question", "page", "heading"} lines: measures the indexed course.')
+    ] = None,
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail below this: 0.9 for the first figure, or recall@5=0.9; repeatable."),
+    ] = None,
+    language: Language = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure search, or the indexed course's answers, and print the figures as JSON; misses go to stderr."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    settings = Settings.read(language=language, data_dir=data_dir)
+    if beir is not None and golden is None:
+        good = console.evaluate_search(settings, beir, at_least or ())
+    elif golden is not None and beir is None:
+        good = console.evaluate_course(settings, golden, at_least or ())
+    else:
+        raise typer.BadParameter("give one of --beir and --golden")
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def migrate(
     *,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database, and do nothing.")] = False,

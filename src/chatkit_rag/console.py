@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+import textwrap
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,11 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from chatkit_rag.errors import ConfigurationError, IndexMissing
+from chatkit_rag.evaluation.report import Miss, Report
 from chatkit_rag.ingestion.pipeline import IngestReport, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.generations import Generations
@@ -40,12 +46,31 @@ def search(settings: Settings, query: str, *, limit: int, site: str | None) -> N
     """Searches the index, and prints the passages as JSON."""
 
     async def found() -> Retrieved:
-        async with EdgeIndex(settings.index_dir, language=settings.language) as opened:
-            if not await opened.generation():
-                raise IndexMissing(f"nothing is indexed in {settings.index_dir}: run `chatkit-rag index FOLDER` first")
+        async with _indexed(settings) as opened:
             return await Retriever(opened).retrieve(query, limit=limit, site=site)
 
     _print_json(asyncio.run(found()).to_json(query))
+
+
+def evaluate_search(settings: Settings, folder: Path, bounds: Sequence[str]) -> bool:
+    """Measures search on a BEIR collection; whether every bound is reached."""
+    from chatkit_rag.evaluation.beir import evaluate_beir
+
+    return _evaluated(asyncio.run(evaluate_beir(folder, language=settings.language)), bounds)
+
+
+def evaluate_course(settings: Settings, file: Path, bounds: Sequence[str]) -> bool:
+    """Measures the indexed course on golden questions, without a language model; whether every bound is reached."""
+    from chatkit_rag.evaluation.golden import evaluate_golden, read_golden
+    from chatkit_rag.wiring import build_evaluated_server
+
+    questions = read_golden(file)
+
+    async def measured() -> Report:
+        async with _indexed(settings) as opened:
+            return await evaluate_golden(build_evaluated_server(opened), questions)
+
+    return _evaluated(asyncio.run(measured()), bounds)
 
 
 def serve(settings: Settings, docs: Path | None) -> None:
@@ -76,6 +101,15 @@ def migrate(settings: Settings, *, sql: bool) -> None:
         _out.print(f"The schema {schema} in {address.label} is of version {VERSIONS[-1]}")
     else:
         _out.print(f"{settings.threads_file} needs no migration: its tables are made when it is opened")
+
+
+@asynccontextmanager
+async def _indexed(settings: Settings) -> AsyncGenerator[EdgeIndex]:
+    """The index, open. Raises IndexMissing where nothing is in it."""
+    async with EdgeIndex(settings.index_dir, language=settings.language) as opened:
+        if not await opened.generation():
+            raise IndexMissing(f"nothing is indexed in {settings.index_dir}: run `chatkit-rag index FOLDER` first")
+        yield opened
 
 
 def _is_indexed(settings: Settings) -> bool:
@@ -131,6 +165,29 @@ def _bind(settings: Settings) -> socket.socket:
 def _summary(report: IngestReport) -> str:
     changes = f"{report.added} new, {report.changed} changed, {report.removed} removed, {len(report.skipped)} skipped"
     return f"{report.pages} pages, {report.passages} passages in {report.seconds:.1f} s ({changes})"
+
+
+def _evaluated(report: Report, bounds: Sequence[str]) -> bool:
+    shortfalls = report.shortfalls(bounds)
+    if report.misses:
+        _err.print(_table(report.misses))
+    _print_json(report.to_json())
+    for shortfall in shortfalls:
+        _err.print(shortfall)
+    return not shortfalls
+
+
+def _table(misses: Sequence[Miss]) -> Table:
+    table = Table("question", "expected", "found", title=f"{len(misses)} missed", title_justify="left")
+    for miss in misses:
+        found = ", ".join(miss.found) or "(declined)"
+        table.add_row(_shortened(miss.question), miss.expected or "(to be declined)", _shortened(found))
+    return table
+
+
+def _shortened(text: str) -> Text:
+    """One line, and as much of it as a column holds; brackets are brackets, not Rich's marks."""
+    return Text(textwrap.shorten(text, 200, placeholder=" …"))
 
 
 def _print_json(document: dict[str, Any]) -> None:

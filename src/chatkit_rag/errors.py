@@ -4,6 +4,7 @@
     ├── ConfigurationError            the installation cannot work as configured
     │   └── MissingExtra              an optional dependency is not installed (also an ImportError)
     ├── IngestionError                nothing could be indexed
+    ├── EvaluationError               there is nothing to measure search or answers by
     ├── IndexError_                   the search index cannot be used
     │   ├── IndexMissing              there is no index yet
     │   ├── IndexUnreadable           it is there, and broken or of a newer version
@@ -58,6 +59,10 @@ class MissingExtra(ConfigurationError, ImportError):
 
 class IngestionError(ChatKitRagError):
     """Nothing could be indexed; the index is as it was before."""
+
+
+class EvaluationError(ChatKitRagError):
+    """There is nothing to measure search or answers by: a file is missing, or not in its format."""
 
 
 class IndexError_(ChatKitRagError):  # noqa: N801 - `IndexError` is Python's own, and never to be shadowed

@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from chatkit_rag.agent.models import ChosenModel, choose_model
+from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.asgi.loopback import LoopbackOnly
 from chatkit_rag.asgi.pages import ChatPage, CoursePages
@@ -22,6 +23,7 @@ from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
 
@@ -34,6 +36,11 @@ def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
         model=build_model(settings),
         attachment_store=build_attachment_store(settings),
     )
+
+
+def build_evaluated_server(index: EdgeIndex) -> RagChatServer:
+    """A server over `index` that keeps nothing and asks no language model: what answers are made of can be measured."""
+    return RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=ExtractiveModel())
 
 
 def build_store(settings: Settings) -> SQLiteStore | PostgresStore:

@@ -56,6 +56,11 @@ class Retriever:
         self._index = index
         self._options = options or RetrievalOptions()
 
+    @property
+    def options(self) -> RetrievalOptions:
+        """How it searches and chooses."""
+        return self._options
+
     async def retrieve(self, question: str, *, limit: int | None = None, site: str | None = None) -> Retrieved:
         """The passages that fit `question` best, the best page's first; `limit` None takes the options'."""
         matches = await self._index.search(question, limit=self._options.candidates, site=site)

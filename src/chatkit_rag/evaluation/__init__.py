@@ -1,0 +1,1 @@
+"""How good search and answers are, as numbers that can be compared."""
