@@ -1,6 +1,6 @@
 """Fixtures that more than one room's tests need: the example course, indexed once, and a server over it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,8 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.memory import MemoryStore
+from s3_server import Bucket, s3_server
+from stores.file_places import PLACES, Folder, InBucket, Place
 
 COURSE = Path(__file__).parent.parent / "examples" / "course"
 SECRET = "a secret of more than thirty-two bytes"
@@ -66,3 +68,26 @@ async def client(chat: ChatApp) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=chat)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a real S3 server."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Bucket:
+    """An empty bucket of the test's own."""
+    bucket = Bucket(s3_endpoint)
+    bucket.make()
+    return bucket
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Each place that readers' files can be kept in."""
+    if request.param == "folder":
+        return Folder(tmp_path / "files")
+    return InBucket(request.getfixturevalue("bucket"))

@@ -12,6 +12,7 @@
     ├── EmbeddingFailed               an embedder gave no vectors that can be used
     ├── RerankingFailed               a reranker gave no scores
     ├── StoreUnavailable              threads cannot be read or written now
+    │   └── FilesUnavailable          readers' files cannot
     ├── ModelFailed                   the language model gave no answer
     └── RequestError                  the client's request cannot be carried out
         ├── InvalidRequest            it is malformed, or holds a value out of bounds
@@ -91,6 +92,10 @@ class RerankingFailed(ChatKitRagError):
 
 class StoreUnavailable(ChatKitRagError):
     """Threads cannot be read or written now; trying again later may work."""
+
+
+class FilesUnavailable(StoreUnavailable):
+    """Readers' files cannot be read or written now; trying again later may work."""
 
 
 class ModelFailed(ChatKitRagError):

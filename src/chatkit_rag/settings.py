@@ -65,8 +65,22 @@ class Settings(BaseSettings):
     """Signs the tokens of anonymous readers: 32 bytes or more. Without it, the data directory gets one of its own."""
     allow_anonymous: bool = False
     """Whether readers may ask without signing in; on a loopback address they always may."""
-    attachments: bool = False
-    """Whether readers may attach files to their questions; they are kept in the data directory."""
+    attachments: Literal["local", "s3"] | bool = False
+    """Whether readers may attach files; they are kept in the data directory (`local`, or `true`), or on S3."""
+    s3_bucket: str = ""
+    """The bucket for readers' files."""
+    s3_endpoint: str = ""
+    """The address of the S3 service; AWS without it."""
+    s3_region: str = "us-east-1"
+    """The bucket's region; `auto` for R2."""
+    s3_prefix: str = ""
+    """The folder in the bucket that readers' files go below."""
+    s3_path_style: bool = True
+    """Whether the bucket is named in the address's path, instead of its host."""
+    s3_access_key: SecretStr | None = None
+    """The id of the key to the bucket; without it, what the AWS client finds by itself."""
+    s3_secret_key: SecretStr | None = None
+    """The key to the bucket."""
     public_url: str = ""
     """Where browsers reach the chat's routes; without it, where their requests say that they came to."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"
@@ -78,7 +92,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=20.0, ge=0)
     """How long answers under way may take to end when the server stops."""
 
-    @field_validator("public_url")
+    @field_validator("public_url", "s3_endpoint")
     @classmethod
     def _is_whole_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):

@@ -22,7 +22,8 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments_local import LocalAttachmentStore
+from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
@@ -54,12 +55,35 @@ def build_store(settings: Settings) -> SQLiteStore | PostgresStore:
     return SQLiteStore(settings.threads_file)
 
 
-def build_attachment_store(settings: Settings) -> LocalAttachmentStore | None:
-    """Where readers' files go; None where they are not taken."""
+def build_attachment_store(settings: Settings) -> LocalAttachmentStore | S3AttachmentStore | None:
+    """Where readers' files go; None where they are not taken.
+
+    Raises:
+        ConfigurationError: no bucket is named for them, half a key is given, or the client of S3 is missing.
+    """
     if not settings.attachments:
         return None
     secret = session_secret(settings)
-    return LocalAttachmentStore(settings.attachments_dir, secret=secret, base_url=settings.public_url)
+    if settings.attachments != "s3":
+        return LocalAttachmentStore(settings.attachments_dir, secret=secret, base_url=settings.public_url)
+    if not settings.s3_bucket:
+        raise ConfigurationError(f"readers' files are to be kept on S3: name the bucket in {PREFIX}S3_BUCKET")
+    access_key, secret_key = (
+        key.get_secret_value() if key else "" for key in (settings.s3_access_key, settings.s3_secret_key)
+    )
+    if bool(access_key) != bool(secret_key):
+        raise ConfigurationError(f"a bucket's key has two parts: set {PREFIX}S3_ACCESS_KEY and {PREFIX}S3_SECRET_KEY")
+    return S3AttachmentStore(
+        settings.s3_bucket,
+        secret=secret,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        prefix=settings.s3_prefix,
+        path_style=settings.s3_path_style,
+        access_key=access_key,
+        secret_key=secret_key,
+        base_url=settings.public_url,
+    )
 
 
 def build_model(settings: Settings) -> ChosenModel:

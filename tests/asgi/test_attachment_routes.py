@@ -21,14 +21,16 @@ from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.asgi.uploads import incoming_file
 from chatkit_rag.auth import SessionTokens, nobody
 from chatkit_rag.context import Principal, RequestContext, utc_now
-from chatkit_rag.errors import ConfigurationError, StoreUnavailable
+from chatkit_rag.errors import ConfigurationError, FilesUnavailable, StoreUnavailable
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import Settings
 from chatkit_rag.sources.course import CourseSource
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments_local import LocalAttachmentStore
+from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
 from chatkit_rag.stores.memory import MemoryStore
 from protocol.frames import call, refusal, request
+from s3_server import KEYS, AwkwardService, Bucket, awkward_service
 
 pytestmark = pytest.mark.anyio
 
@@ -717,6 +719,85 @@ class TestAddresses:
         assert "evil" not in json.dumps(refusal(refused, 422))
 
 
+class TestAService:
+    """Files in a bucket, whose service is not always there."""
+
+    @pytest.fixture
+    async def service(self, s3_endpoint: str) -> AsyncIterator[AwkwardService]:
+        async with awkward_service(s3_endpoint) as service:
+            yield service
+
+    @pytest.fixture
+    async def http(
+        self, store: FailingStore, course_index: EdgeIndex, bucket: Bucket, service: AwkwardService
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        files = S3AttachmentStore(bucket.name, endpoint=service.endpoint, secret=SECRET, patience=5, **KEYS)
+        server = RagChatServer(store, sources=[CourseSource(course_index)], model="extractive", attachment_store=files)
+        app = ChatApp(server, authenticate=nobody, sessions=TOKENS)
+        async with app.lifespan(), client_of(app) as http:
+            http.headers.update(bearer(ADA))
+            yield http
+
+    async def test_it_goes_up_in_both_ways_and_down_and_away(self, http: httpx.AsyncClient, bucket: Bucket):
+        first, second = await attach(http), await declare(http, PNG, "a.png", "image/png")
+        assert (await http.put(target(second), content=PNG)).status_code == 200
+
+        assert (await http.get(f"/attachments/{first['id']}")).content == TEXT
+        shown = await http.get(second["preview_url"], headers={"Authorization": bearer(ADA)["Authorization"]})
+        assert (shown.content, shown.headers["content-type"]) == (PNG, "image/png")
+        head = await http.head(f"/attachments/{first['id']}")
+        assert (head.content, head.headers["content-length"]) == (b"", str(len(TEXT)))
+        for attachment in (first, second):
+            await call(http, "attachments.delete", attachment_id=attachment["id"])
+        assert await bucket.objects() == {}
+
+    async def test_while_it_is_away_nothing_is_recorded_and_the_client_is_told(
+        self, http: httpx.AsyncClient, service: AwkwardService, store: FailingStore, bucket: Bucket
+    ):
+        declared = await declare(http)
+        service.failing = 1000
+
+        direct = await http.post("/attachments", **form(TEXT))
+        signed = await http.put(target(declared), content=TEXT)
+
+        for refused in (direct, signed):
+            assert refusal(refused, 503)["code"] == "files_unavailable"
+            assert "again" in refused.json()["message"]
+            assert refused.headers["retry-after"] == "5"
+        service.failing = 0
+        assert await bucket.objects() == {}
+        record = await store.load_attachment(declared["id"], RequestContext(principal=ADA))
+        assert record.upload_descriptor is not None
+        assert (await http.put(target(declared), content=TEXT)).status_code == 200
+
+    async def test_a_file_that_cannot_be_read_is_told(self, http: httpx.AsyncClient, service: AwkwardService):
+        attachment = await attach(http)
+        service.failing = 1000
+
+        refused = await http.get(f"/attachments/{attachment['id']}")
+
+        assert refusal(refused, 503)["code"] == "files_unavailable"
+
+    async def test_one_that_breaks_off_ends_the_connection(self, http: httpx.AsyncClient, service: AwkwardService):
+        attachment = await attach(http, b"some text, " * 100_000)
+        service.cutting = 1000
+
+        with pytest.raises(FilesUnavailable):  # behind a real server, fewer bytes than were promised
+            await http.get(f"/attachments/{attachment['id']}")
+
+    async def test_a_file_that_cannot_be_deleted_now_can_be_later(
+        self, http: httpx.AsyncClient, service: AwkwardService, bucket: Bucket
+    ):
+        attachment = await attach(http)
+        service.failing = 1000
+        refusal(await http.post("/", json=request("attachments.delete", attachment_id=attachment["id"])), 503)
+        service.failing = 0
+
+        assert await call(http, "attachments.delete", attachment_id=attachment["id"]) == {}
+
+        assert await bucket.objects() == {}
+
+
 class TestSettings:
     def app(self, tmp_path: Path, **settings: Any) -> ChatApp:
         return create_app(Settings(data_dir=tmp_path, allow_anonymous=True, model="extractive", **settings))
@@ -746,6 +827,34 @@ class TestSettings:
             assert (await http.get(f"/attachments/{attachment['id']}")).content == TEXT
 
         assert [path.name for path in stored(tmp_path / "attachments")] == [attachment["id"]]
+
+    async def test_or_in_a_bucket(self, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch):
+        for name, value in {"S3_BUCKET": bucket.name, "S3_ENDPOINT": bucket.endpoint, "S3_PREFIX": "chat"}.items():
+            monkeypatch.setenv(f"CHATKIT_RAG_{name}", value)
+        app = self.app(tmp_path, attachments="s3", s3_access_key="ada", s3_secret_key="secret")
+        async with app.lifespan(), client_of(app) as http:
+            attachment = await attach(await self.signed_in(http))
+            assert (await http.get(f"/attachments/{attachment['id']}")).content == TEXT
+
+        assert [key.split("/")[::2] for key in await bucket.objects()] == [["chat", attachment["id"]]]
+        assert not (tmp_path / "attachments").exists()
+
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            ({}, "S3_BUCKET"),
+            ({"s3_bucket": "readers", "s3_access_key": "ada"}, "S3_SECRET_KEY"),
+            ({"s3_bucket": "readers", "s3_secret_key": "secret"}, "S3_ACCESS_KEY"),
+        ],
+    )
+    def test_what_a_bucket_needs_is_said(self, tmp_path: Path, settings: dict[str, str], named: str):
+        with pytest.raises(ConfigurationError, match=named):
+            self.app(tmp_path, attachments="s3", **settings)
+
+    @pytest.mark.parametrize("value", ["maybe", "S3", "https://x.org"])
+    def test_other_places_are_refused(self, value: str):
+        with pytest.raises(ConfigurationError, match="attachments"):
+            Settings.read(attachments=value)
 
     async def test_the_addresses_begin_with_the_public_one(self, tmp_path: Path):
         app = self.app(tmp_path, attachments=True, public_url="https://x.org/chat/")

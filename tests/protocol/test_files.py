@@ -14,7 +14,7 @@ from chatkit_rag.auth import nobody
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from protocol.awkward_store import AwkwardStore
 from protocol.frames import COVERED, Answer, call, items_of, message, refusal, request, stream
 

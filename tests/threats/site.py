@@ -38,7 +38,7 @@ from chatkit_rag.context import Principal, RequestContext, utc_now
 from chatkit_rag.documents import Hit, Passage
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.server import RagChatServer
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.base import BaseStore
 from protocol.frames import Answer, message, question, request, stream
 

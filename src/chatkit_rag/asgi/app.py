@@ -38,7 +38,7 @@ from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.protocol.driven import DrivenServer
 from chatkit_rag.protocol.engine import overrides
 from chatkit_rag.server import RagChatServer
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments import BaseAttachmentStore
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class ChatApp:
                 sessions, identification, allow_anonymous=options.allow_anonymous, body_bytes=options.body_bytes
             )
             routes.append(Route("/session", session_route.answer, methods=["POST"]))
-        if isinstance(server.attachment_store, LocalAttachmentStore):
+        if isinstance(server.attachment_store, BaseAttachmentStore):
             routes += AttachmentRoutes(server, server.attachment_store, identification).routes()
         routes += refusals_of_other_methods(routes)
         self._router = Router(routes, redirect_slashes=False, default=no_such_route)

@@ -1,4 +1,4 @@
-"""The files' routes: upload in one step or two, and download. There where the server keeps its files here.
+"""The files' routes: upload in one step or two, and download. There where the server keeps files itself.
 
 A signed address is the credential for what cannot send a header: ChatKit's client while it uploads, and an `<img>`.
 Everything else asks who comes, and what is somebody else's is not there.
@@ -7,35 +7,28 @@ Everything else asks who comes, and what is somebody else's is not there.
 from chatkit.server import ChatKitServer
 from chatkit.types import Attachment, ImageAttachment
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from chatkit_rag.asgi.address import BASE_URL
+from chatkit_rag.asgi.downloads import FileAnswer
 from chatkit_rag.asgi.identity import Identification
-from chatkit_rag.asgi.uploads import incoming_file
+from chatkit_rag.asgi.uploads import IncomingFile, incoming_file
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import Conflict, Forbidden, UnsupportedMediaType
 from chatkit_rag.protocol.events import to_json
-from chatkit_rag.stores.attachments import LocalAttachmentStore
+from chatkit_rag.stores.attachments import BaseAttachmentStore
 from chatkit_rag.stores.base import NotFound
 from chatkit_rag.stores.links import Purpose
 from chatkit_rag.stores.media import RASTER_IMAGES, media_type_of
 from chatkit_rag.stores.shielding import run_to_end
-
-# Nothing in a file may run on the site's origin, whatever a browser takes it for; and no proxy keeps it.
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cache-Control": "private, no-store",
-}
 
 
 class AttachmentRoutes:
     """`POST /attachments`, and `POST`, `PUT` and `GET /attachments/{id}`."""
 
     def __init__(
-        self, server: ChatKitServer[RequestContext], files: LocalAttachmentStore, identification: Identification
+        self, server: ChatKitServer[RequestContext], files: BaseAttachmentStore, identification: Identification
     ) -> None:
         self._server = server
         self._files = files
@@ -56,13 +49,13 @@ class AttachmentRoutes:
         context = RequestContext(principal=principal, base_url=request.scope.get(BASE_URL, ""))
         async with incoming_file(request, largest=self._files.largest) as file:
             attachment = self._files.describe(file.name, file.media_type, context)
-            await self._files.write(attachment, file.chunks, context)
-        try:
+            # The record before the bytes, as in two phases: what a crash leaves behind is found by it.
             await run_to_end(self._server.store.save_attachment(attachment, context))
-        except Exception:
-            await self._files.delete_attachment(attachment.id, context)
-            raise
-        return _answer(attachment)
+            try:
+                return _answer(await self._receive(attachment, file, context))
+            except BaseException:
+                await run_to_end(self._server.store.delete_attachment(attachment.id, context))
+                raise
 
     async def _upload(self, request: Request) -> Response:
         """The file of a record that waits for it: ChatKit's upload strategy `two_phase`."""
@@ -75,16 +68,20 @@ class AttachmentRoutes:
                 raise UnsupportedMediaType(
                     "the file is of another kind than declared", details={"media_type": attachment.mime_type}
                 )
-            await self._files.write(attachment, file.chunks, context)
+            return _answer(await self._receive(attachment, file, context))
+
+    async def _receive(self, waiting: Attachment, file: IncomingFile, context: RequestContext) -> Attachment:
+        """The record of the file, complete; where this raises, the bytes are gone again."""
+        size = await self._files.write(waiting, file.chunks, context)
         try:
             # As it is now: it may have been deleted while its bytes came, and is not brought back then.
-            attachment = await self._server.store.load_attachment(attachment.id, context)
-            complete = self._files.renewed(attachment.model_copy(update={"upload_descriptor": None}), context)
+            waiting = await self._server.store.load_attachment(waiting.id, context)
+            complete = self._files.complete(waiting, size, context)
             await run_to_end(self._server.store.save_attachment(complete, context))
-        except Exception:
-            await self._files.delete_attachment(attachment.id, context)
+        except BaseException:
+            await self._files.delete_attachment(waiting.id, context)
             raise
-        return _answer(complete)
+        return complete
 
     async def _download(self, request: Request) -> Response:
         """The owner's file to be saved; with a signature, a raster image to be looked at."""
@@ -95,15 +92,9 @@ class AttachmentRoutes:
         attachment = await self._server.store.load_attachment(request.path_params["id"], context)
         if attachment.upload_descriptor is not None:
             raise NotFound("attachment", attachment.id)
-        place = await self._files.find(attachment.id, context)
+        file = await self._files.read(attachment.id, context)
         shown = "signature" in request.query_params and _can_be_shown(attachment)
-        return _WholeFile(
-            place,
-            headers=_HEADERS,
-            media_type=attachment.mime_type,
-            filename=attachment.name,
-            content_disposition_type="inline" if shown else "attachment",
-        )
+        return FileAnswer(file, name=attachment.name, media_type=attachment.mime_type, inline=shown)
 
     async def _signed(self, purpose: Purpose, request: Request) -> RequestContext:
         """For whom the request's signature speaks. Raises Forbidden, and Unauthenticated for a bad header besides."""
@@ -113,15 +104,6 @@ class AttachmentRoutes:
         if link.attachment_id != request.path_params["id"]:
             raise Forbidden("the link is not valid")
         return RequestContext(principal=link.owner, base_url=request.scope.get(BASE_URL, ""))
-
-
-class _WholeFile(FileResponse):
-    """A file, never a part of it: Starlette's refusals of ranges are not of our form, and files are small here."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.headers["Accept-Ranges"] = "none"
-        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _can_be_shown(attachment: Attachment) -> bool:

@@ -58,6 +58,10 @@ def problem_of(exc: Exception) -> Response:
                 answer.headers["Retry-After"] = str(exc.retry_after)
         case NotFoundError():
             answer = problem(404, "not_found", "no such thread, item or attachment")
+        case errors.FilesUnavailable():
+            _log.error("the readers' files are unavailable: %s", exc)
+            answer = problem(503, "files_unavailable", "Files cannot be read or stored right now; try again soon.")
+            answer.headers.update(_UNAVAILABLE)
         case errors.StoreUnavailable():
             _log.error("the store is unavailable: %s", exc)
             answer = problem(503, "store_unavailable", "Conversations cannot be read or stored right now.")

@@ -1,19 +1,21 @@
-"""`LocalAttachmentStore`: the files that readers attach, in a folder of this machine.
+"""The files that readers attach: their records, their signed addresses, and what is checked of their bytes.
 
     attachments.create ─► a record with a signed address ─► the client uploads there, once ─► the record is complete
-    POST /attachments  ─► the bytes first, then a complete record
+    POST /attachments  ─► a record that waits in the same way ─► its bytes ─► the record is complete
 
-The record is kept by the `Store`; only bytes are kept here. What a client says of a file never becomes a path: a file
-is named by its attachment's id, below a folder that is named by a hash of its owner.
+The record is kept by the `Store`, and is there before any byte: what a crash leaves behind is found by it. Only bytes
+are kept here, by `attachments_local` in a folder and by `attachments_s3` in a bucket. What a client says of a file
+never becomes a path: a file is named by its attachment's id, below a hash of its owner.
 """
 
 import json
 import re
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from chatkit.store import AttachmentStore
@@ -36,7 +38,6 @@ from chatkit_rag.errors import (
     UnsupportedMediaType,
 )
 from chatkit_rag.stores.base import NotFound
-from chatkit_rag.stores.files import NewFile, on_disk, unfinished
 from chatkit_rag.stores.ids import new_id
 from chatkit_rag.stores.links import Link, Purpose, SignedLinks
 from chatkit_rag.stores.media import HEAD_BYTES, MEDIA_TYPES, RASTER_IMAGES, display_name, looks_like, media_type_of
@@ -45,6 +46,12 @@ LARGEST_FILE = 10 * 1024 * 1024
 UPLOAD_LIFETIME = timedelta(minutes=10)
 PREVIEW_LIFETIME = timedelta(hours=1)
 """How long an image's preview can be opened: for as long as a page stays open, not by whom the address leaks to."""
+
+SIZE = "size"
+"""In a record's metadata, the bytes of its file; as declared, until it is there. Clients never see metadata."""
+
+_WITH_THE_RECORD = AnyUrl("about:blank")
+"""The upload's address of a file whose bytes come with the request that makes its record: nobody is told one."""
 
 _ID = re.compile(r"[a-z]+_[0-9a-z]{8,64}")
 """Ours and ChatKit's own: no id of this form is a path, nor a device's name."""
@@ -62,21 +69,52 @@ class KeepsFiles(Protocol):
         """Removes several files of one owner; those that are not there are passed over."""
         ...
 
+    async def delete_owner(self, owner: tuple[str, str]) -> None:
+        """Removes every file of the owner (`(tenant, id)`), whether or not there is a record of it."""
+        ...
+
     def renewed(self, attachment: Attachment, context: RequestContext) -> Attachment:
         """The record with an address of its preview that works again; to be asked whenever a record is sent out."""
         ...
 
 
-class LocalAttachmentStore(AttachmentStore[RequestContext]):
-    """Files below `folder`, each there wholly or not at all.
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file to be read, once."""
+
+    size: int
+    """In bytes."""
+    chunks: AsyncGenerator[bytes]
+    """Raises FilesUnavailable where the rest cannot be read."""
+
+
+class NewFile(Protocol):
+    """A file on its way into place; without `publish`, it never was."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Adds to the file. Raises FilesUnavailable."""
+        ...
+
+    async def publish(self) -> None:
+        """Puts the file into place, wholly.
+
+        Raises:
+            FileExistsError: another one is there.
+            FileNotFoundError: it was removed on its way.
+            FilesUnavailable: it cannot be kept now.
+        """
+        ...
+
+
+class BaseAttachmentStore(AttachmentStore[RequestContext]):
+    """Base of the attachment stores shipped here, each of which says in five methods where bytes are.
 
     A file's upload is complete when its record has no `upload_descriptor` any more and `holds` says that it is there.
-    Several processes may share the folder. The disk is never waited for on the event loop.
+    Any number of processes may share the place.
     """
 
     def __init__(
         self,
-        folder: str | Path,
         *,
         secret: str,
         base_url: str = "",
@@ -84,10 +122,9 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
         largest: int = LARGEST_FILE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """A store of files; the folder is made at the first one.
+        """Where files go is the subclass's to say.
 
         Args:
-            folder: where the files go.
             secret: signs the addresses, 32 bytes or more; may be that of the session tokens.
             base_url: where browsers reach the chat's routes; empty for the address that a request came to.
             media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
@@ -100,10 +137,29 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
         if unknown := sorted(set(media_types) - MEDIA_TYPES):
             raise ConfigurationError(f"files of these kinds cannot be checked: {', '.join(unknown)}")
         self.largest = largest
-        self._folder = Path(folder).absolute()
         self._base_url = base_url.rstrip("/")
         self._media_types = frozenset(media_types)
         self._links = SignedLinks(secret, clock=clock)
+
+    @abstractmethod
+    def _new_file(self, key: str) -> AbstractAsyncContextManager[NewFile]:
+        """A file that is going to be at `key`. Entering raises FileExistsError where one is, or is on its way."""
+
+    @abstractmethod
+    async def _open(self, key: str) -> StoredFile:
+        """The file at `key`. Raises FileNotFoundError and FilesUnavailable."""
+
+    @abstractmethod
+    async def _holds(self, key: str) -> bool:
+        """Whether there is a file at `key`. Raises FilesUnavailable."""
+
+    @abstractmethod
+    async def _remove(self, keys: Sequence[str]) -> None:
+        """Removes what is there. Raises FilesUnavailable, and can be done again then."""
+
+    @abstractmethod
+    async def _remove_folder(self, folder: str) -> None:
+        """Removes whatever has a key below `folder`. Raises FilesUnavailable, and can be done again then."""
 
     def generate_attachment_id(self, mime_type: str, context: RequestContext) -> str:  # noqa: ARG002 - ChatKit's signature
         """An id that sorts by time and carries 120 random bits."""
@@ -122,11 +178,7 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
         self._check_limit(input.size)
         if input.size <= 0:
             raise InvalidRequest("the file is empty", details={"field": "size"})
-        attachment = self.describe(input.name, input.mime_type, context)
-        # By POST, ChatKit's client sends a form; it sets the content type, with the boundary, itself.
-        address = AnyUrl(self._address("upload", attachment.id, UPLOAD_LIFETIME, context))
-        descriptor = AttachmentUploadDescriptor(url=address, method="POST")
-        return attachment.model_copy(update={"upload_descriptor": descriptor, "metadata": {"size": input.size}})
+        return self.describe(input.name, input.mime_type, context, size=input.size)
 
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """Removes the file; nothing happens where there is none.
@@ -137,13 +189,16 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
 
     async def delete_attachments(self, attachment_ids: Iterable[str], context: RequestContext) -> None:
         """See `KeepsFiles.delete_attachments`."""
-        for attachment_id in attachment_ids:
-            place = self._place(attachment_id, context)
-            await on_disk(partial(place.unlink, missing_ok=True))
-            await on_disk(partial(unfinished(place).unlink, missing_ok=True))
+        await self._remove([_key(id_, context.owner) for id_ in attachment_ids])
 
-    def describe(self, name: str, media_type: str, context: RequestContext) -> Attachment:
-        """A new record, of an image for kinds that browsers draw, without an address for uploading.
+    async def delete_owner(self, owner: tuple[str, str]) -> None:
+        """See `KeepsFiles.delete_owner`."""
+        await self._remove_folder(_folder(owner))
+
+    def describe(self, name: str, media_type: str, context: RequestContext, *, size: int | None = None) -> Attachment:
+        """A new record that waits for its upload, of an image for kinds that browsers draw.
+
+        `size` is what the client declares, in bytes; None where the bytes come with this request.
 
         Raises:
             UnsupportedMediaType: files of this kind are not taken.
@@ -156,24 +211,38 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
                 details={"media_type": media_type, "media_types": sorted(self._media_types)},
             )
         id_ = self.generate_attachment_id(kind, context)
+        address = _WITH_THE_RECORD if size is None else self._address("upload", id_, UPLOAD_LIFETIME, context)
+        # By POST, ChatKit's client sends a form; it sets the content type, with the boundary, itself.
+        upload = AttachmentUploadDescriptor(url=address, method="POST")
+        metadata = None if size is None else {SIZE: size}
         if kind not in RASTER_IMAGES:
-            return FileAttachment(id=id_, name=name, mime_type=kind)
-        preview_url = AnyUrl(self._address("preview", id_, PREVIEW_LIFETIME, context))
-        return ImageAttachment(id=id_, name=name, mime_type=kind, preview_url=preview_url)
+            return FileAttachment(id=id_, name=name, mime_type=kind, upload_descriptor=upload, metadata=metadata)
+        preview_url = self._address("preview", id_, PREVIEW_LIFETIME, context)
+        return ImageAttachment(
+            id=id_, name=name, mime_type=kind, upload_descriptor=upload, metadata=metadata, preview_url=preview_url
+        )
+
+    def complete(self, attachment: Attachment, size: int, context: RequestContext) -> Attachment:
+        """The record of a file that is there, with `size` bytes."""
+        metadata = {**(attachment.metadata or {}), SIZE: size}
+        whole = attachment.model_copy(update={"upload_descriptor": None, "metadata": metadata})
+        return self.renewed(whole, context)
 
     def renewed(self, attachment: Attachment, context: RequestContext) -> Attachment:
         """See `KeepsFiles.renewed`."""
         if not isinstance(attachment, ImageAttachment):
             return attachment
-        preview_url = AnyUrl(self._address("preview", attachment.id, PREVIEW_LIFETIME, context))
+        preview_url = self._address("preview", attachment.id, PREVIEW_LIFETIME, context)
         return attachment.model_copy(update={"preview_url": preview_url})
 
     def read_link(self, purpose: Purpose, signature: str) -> Link:
         """What the signature in an address stands for. Raises Forbidden."""
         return self._links.read(purpose, signature)
 
-    async def write(self, attachment: Attachment, chunks: AsyncIterable[bytes], context: RequestContext) -> None:
-        """Stores the file: all of it, or nothing where this raises or is cancelled.
+    async def write(self, attachment: Attachment, chunks: AsyncIterable[bytes], context: RequestContext) -> int:
+        """Stores the file, and says how many bytes it has: all of it, or nothing where this raises.
+
+        Where the very last step is cancelled, or its outcome not heard, all of it may be there.
 
         Raises:
             PayloadTooLarge: it is larger than declared, or than `largest`.
@@ -181,56 +250,59 @@ class LocalAttachmentStore(AttachmentStore[RequestContext]):
             UnsupportedMediaType: its first bytes are not those of the record's media type.
             Conflict: it is there already, or being written.
             NotFound: it was deleted meanwhile.
-            StoreUnavailable: the disk does not take it.
+            FilesUnavailable: it cannot be kept now.
         """
-        declared: int | None = (attachment.metadata or {}).get("size")
-        file = NewFile(self._place(attachment.id, context))
+        declared: int | None = (attachment.metadata or {}).get(SIZE)
         size, head = 0, b""
         try:
-            await on_disk(file.open)
-            async for chunk in chunks:
-                size += len(chunk)
-                self._check_limit(size, declared)
-                head += chunk[: HEAD_BYTES - len(head)]
-                await on_disk(partial(file.write, chunk))
-            if size < (declared or 1):
-                raise InvalidRequest("the file is empty, or smaller than declared", details={"size": size})
-            if not looks_like(attachment.mime_type, head):
-                raise UnsupportedMediaType(
-                    "the file is not what it is said to be", details={"media_type": attachment.mime_type}
-                )
-            await on_disk(file.publish)
+            async with self._new_file(_key(attachment.id, context.owner)) as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    self._check_limit(size, declared)
+                    head += chunk[: HEAD_BYTES - len(head)]
+                    await file.write(chunk)
+                if size < (declared or 1):
+                    raise InvalidRequest("the file is empty, or smaller than declared", details={"size": size})
+                if not looks_like(attachment.mime_type, head):
+                    raise UnsupportedMediaType(
+                        "the file is not what it is said to be", details={"media_type": attachment.mime_type}
+                    )
+                await file.publish()
         except FileExistsError as exc:
             raise Conflict("the file was uploaded already", details={"attachment": attachment.id}) from exc
         except FileNotFoundError as exc:
             raise NotFound("attachment", attachment.id) from exc
-        finally:
-            await on_disk(file.discard)
+        return size
 
     async def holds(self, attachment_id: str, context: RequestContext) -> bool:
         """See `KeepsFiles.holds`."""
-        return await on_disk(self._place(attachment_id, context).is_file)
+        return await self._holds(_key(attachment_id, context.owner))
 
-    async def find(self, attachment_id: str, context: RequestContext) -> Path:
-        """Where the owner's file is. Raises NotFound."""
-        if not await self.holds(attachment_id, context):
-            raise NotFound("attachment", attachment_id)
-        return self._place(attachment_id, context)
+    async def read(self, attachment_id: str, context: RequestContext) -> StoredFile:
+        """The owner's file. Raises NotFound and FilesUnavailable."""
+        try:
+            return await self._open(_key(attachment_id, context.owner))
+        except FileNotFoundError as exc:
+            raise NotFound("attachment", attachment_id) from exc
 
     def _check_limit(self, size: int, declared: int | None = None) -> None:
         limit = self.largest if declared is None else min(declared, self.largest)
         if size > limit:
             raise PayloadTooLarge("the file is too large", details={"limit_bytes": limit})
 
-    def _place(self, attachment_id: str, context: RequestContext) -> Path:
-        if not _ID.fullmatch(attachment_id):
-            raise NotFound("attachment", attachment_id)
-        owner = sha256(json.dumps(context.owner).encode()).hexdigest()
-        return self._folder / owner / attachment_id
-
-    def _address(self, purpose: Purpose, attachment_id: str, lifetime: timedelta, context: RequestContext) -> str:
+    def _address(self, purpose: Purpose, attachment_id: str, lifetime: timedelta, context: RequestContext) -> AnyUrl:
         base_url = self._base_url or context.base_url
         if not base_url:
             raise AddressUnknown("it is not known where the chat is reached: name the host, or give `base_url`")
         signature = self._links.sign(purpose, Link(attachment_id, context.principal), lifetime=lifetime)
-        return f"{base_url}/attachments/{attachment_id}?signature={signature}"
+        return AnyUrl(f"{base_url}/attachments/{attachment_id}?signature={signature}")
+
+
+def _key(attachment_id: str, owner: tuple[str, str]) -> str:
+    if not _ID.fullmatch(attachment_id):
+        raise NotFound("attachment", attachment_id)
+    return f"{_folder(owner)}/{attachment_id}"
+
+
+def _folder(owner: tuple[str, str]) -> str:
+    return sha256(json.dumps(owner).encode()).hexdigest()

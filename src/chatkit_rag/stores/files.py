@@ -1,7 +1,7 @@
 """Files that are there wholly or not at all, and waiting for the disk without holding up the event loop."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -9,14 +9,16 @@ from typing import Any, BinaryIO, TypeVar
 
 import anyio
 
-from chatkit_rag.errors import StoreUnavailable
+from chatkit_rag.errors import FilesUnavailable
 from chatkit_rag.stores.shielding import run_to_end
 
 Result = TypeVar("Result")
 
+_PIECE_BYTES = 256 * 1024
 
-class NewFile:
-    """A file on its way into place. Its methods wait for the disk."""
+
+class FileInPlace:
+    """A file on its way into its place: a `NewFile` on the disk. `open` and `discard` wait for the disk."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -30,13 +32,24 @@ class NewFile:
         if self._place.exists():
             raise FileExistsError(self._place)
 
-    def write(self, chunk: bytes) -> None:
-        """Adds to the file."""
+    async def write(self, chunk: bytes) -> None:
+        """See `NewFile.write`."""
         if self._file is not None:
-            self._file.write(chunk)
+            await on_disk(partial(self._file.write, chunk))
 
-    def publish(self) -> None:
-        """Puts the file into place, so that it is there after a power cut as well."""
+    async def publish(self) -> None:
+        """See `NewFile.publish`; it is there after a power cut as well."""
+        await on_disk(self._publish)
+
+    def discard(self) -> None:
+        """Removes what was written, unless it was published or never begun."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk refuses what is still in memory: it is not wanted any more
+                self._file.close()
+            self._file = None
+            self._workplace.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
         if self._file is None:
             return
         self._file.flush()
@@ -51,24 +64,29 @@ class NewFile:
             finally:
                 os.close(folder)
 
-    def discard(self) -> None:
-        """Removes what was written, unless it was published or never begun."""
-        if self._file is not None:
-            with suppress(OSError):  # a full disk refuses what is still in memory: it is not wanted any more
-                self._file.close()
-            self._file = None
-            self._workplace.unlink(missing_ok=True)
-
 
 def unfinished(place: Path) -> Path:
     """Where the file of `place` is while it is being written."""
     return place.with_name(f"{place.name}.part")
 
 
+async def pieces_of(place: Path) -> AsyncGenerator[bytes]:
+    """The bytes of a file. Raises FilesUnavailable where it cannot be read."""
+    try:
+        file = await on_disk(partial(open, place, "rb"))
+    except FileNotFoundError as exc:
+        raise FilesUnavailable(f"a reader's file was removed while it was sent: {place.name}") from exc
+    try:
+        while piece := await on_disk(partial(file.read, _PIECE_BYTES)):
+            yield piece
+    finally:
+        await on_disk(file.close)
+
+
 async def on_disk(work: Callable[[], Result]) -> Result:
     """What `work` returns, in a worker thread; it ends before its caller does, also when that is cancelled.
 
-    Raises StoreUnavailable for what the disk refuses; that a file is there, or is not, goes through.
+    Raises FilesUnavailable for what the disk refuses; that a file is there, or is not, goes through.
     """
     coroutine: Any = anyio.to_thread.run_sync(work)
     try:
@@ -76,4 +94,4 @@ async def on_disk(work: Callable[[], Result]) -> Result:
     except (FileExistsError, FileNotFoundError):
         raise
     except OSError as exc:
-        raise StoreUnavailable(f"cannot write the readers' files: {exc.strerror or exc}") from exc
+        raise FilesUnavailable(f"the readers' files cannot be used: {exc.strerror or exc}") from exc
