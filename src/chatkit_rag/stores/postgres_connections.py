@@ -69,20 +69,14 @@ class Connections:
             raise translated(exc, self._label) from exc
 
     async def warm(self, count: int) -> None:
-        """Opens `count` connections. Raises StoreUnavailable."""
+        """Sees to it that there are `count` connections; one that cannot be made now is left to who needs it."""
+        made = [asyncio.ensure_future(self._engine.raw_connection()) for _ in range(count)]
         try:
-            async with asyncio.timeout(CONNECT_SECONDS + 1.0):
-                held = await asyncio.gather(
-                    *(self._engine.raw_connection() for _ in range(count)), return_exceptions=True
-                )
-        except TimeoutError as exc:
-            raise translated(exc, self._label) from exc
-        for one in held:
-            if not isinstance(one, BaseException):
-                one.close()
-        for one in held:
-            if isinstance(one, BaseException):
-                raise translated(one, self._label) from one
+            await asyncio.wait(made, timeout=CONNECT_SECONDS)
+        finally:
+            for one in made:
+                one.add_done_callback(_give_back)
+                one.cancel()
 
     async def close(self) -> None:
         """Closes the connections that are ours."""
@@ -148,6 +142,11 @@ class Connections:
     def _drop(self, connection: PoolProxiedConnection) -> None:
         self._driver.drop(connection.driver_connection)
         connection.invalidate()
+
+
+def _give_back(made: "asyncio.Future[PoolProxiedConnection]") -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().close()
 
 
 def _may_be_sent_again(exc: Exception) -> bool:

@@ -114,12 +114,12 @@ class PostgresDatabase:
         async with self._opening:
             if self._ready:
                 return
-            if self._warm:
-                await self._connections.warm(self._warm)
             if self._auto_migrate:
                 await self.migrate()
             rows = await self._connections.run(self.sql.version)
             check_version(rows[0][0] if rows else None, schema=self.schema, label=self.label)
+            if self._warm:
+                await self._connections.warm(self._warm)
             self._ready = True
 
     async def _run(self, statement: str, values: Sequence[Any], patience: float | None = None) -> Sequence[Row]:
