@@ -1,4 +1,4 @@
-"""A proxy in front of Postgres that counts flights, stands still, breaks connections, or pools transactions."""
+"""A proxy in front of Postgres that counts flights, stands still, breaks or cuts connections, or pools transactions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,6 +72,41 @@ class Proxy:
             with suppress(UnboundLocalError):
                 self._writers.discard(up_writer)
                 up_writer.transport.abort()
+
+
+@dataclass
+class Cutter(Proxy):
+    """Breaks a connection at one message of Postgres' protocol, whichever way it goes; nobody gets that message."""
+
+    messages_until_cut: int = -1
+    """How many more pass; below nought all of them."""
+    cuts: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client's connection."""
+        self.connections += 1
+        up_reader, up_writer = await connect(self.upstream)
+        try:
+            await _first_of(self._pass_on(reader, up_writer, starts=True), self._pass_on(up_reader, writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            up_writer.transport.abort()
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, starts: bool = False
+    ) -> None:
+        """Message by message; a client's first has no type."""
+        message = await _startup(reader) if starts else await _message(reader)
+        while True:
+            if self.messages_until_cut == 0:
+                self.messages_until_cut = -1
+                self.cuts += 1
+                return
+            self.messages_until_cut = max(-1, self.messages_until_cut - 1)
+            writer.write(message)
+            message = await _message(reader)
 
 
 class TransactionPooler(Proxy):

@@ -1,13 +1,9 @@
 """What `PostgresStore` adds to the contract: one flight each, and losing connections, processes, the database."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +20,7 @@ from chatkit_rag.stores.base import RememberedRequest
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.postgres_statements import statements
 from postgres_proxy import Proxy, TransactionPooler, proxy_before
-from postgres_server import PostgresServer, postgres_server
+from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
@@ -521,106 +517,3 @@ class TestLifecycle:
         monkeypatch.setattr(time, "time", lambda: 4e9)  # of a host whose clock is decades ahead
 
         assert not await store.take_lease("thr_1", "b", 60.0, ada)
-
-
-# Forks a writer for every line, which writes until it is killed: what was imported need not be imported again.
-MORTAL_WRITERS = """
-import asyncio, itertools, os, sys
-from datetime import UTC, datetime
-from chatkit.types import SDKHiddenContextItem
-from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.errors import StoreUnavailable
-from chatkit_rag.stores.postgres import PostgresStore
-
-ada = RequestContext(principal=Principal("ada"))
-
-async def main(name):
-    store = PostgresStore(sys.argv[1], pool_size=2)
-    for number in itertools.count():
-        fields = {"thread_id": "thr_1", "created_at": datetime.now(UTC)}
-        item = SDKHiddenContextItem(id=f"{name}{number}", content="text", **fields)
-        while True:
-            try:
-                await store.add_thread_item("thr_1", item, ada)
-                break
-            except StoreUnavailable:
-                await asyncio.sleep(0.05)
-        print(item.id, flush=True)
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        print(os.getpid(), flush=True)
-        asyncio.run(main(line.strip()))
-    os.waitpid(child, 0)
-    print("ended", flush=True)
-"""
-
-
-@pytest.fixture
-def mortal_writers() -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(url: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", MORTAL_WRITERS, url]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.stdin.close()
-        process.wait(20)
-        process.stdout.close()
-
-
-async def stored_ids(url: str, context: RequestContext) -> list[str]:
-    store = PostgresStore(url)
-    try:
-        return await item_ids(store, context)
-    finally:
-        await store.close()
-
-
-class TestKilled:
-    async def test_a_killed_writer_loses_nothing_that_it_acknowledged(
-        self, stores: Open, postgres_url: str, ada: RequestContext, mortal_writers: Callable[[str], Any]
-    ):
-        await stores(postgres_url).save_thread(thread(), ada)
-        acknowledged: list[str] = []
-        parent = mortal_writers(postgres_url)
-        for attempt in range(15):
-            parent.stdin.write(f"run{attempt}-\n")
-            parent.stdin.flush()
-            pid = int(parent.stdout.readline())
-            acknowledged += [parent.stdout.readline().strip() for _ in range(1 + attempt % 5)]
-            os.kill(pid, signal.SIGKILL)
-            acknowledged += iter(lambda: parent.stdout.readline().strip(), "ended")
-
-        stored = await stored_ids(postgres_url, ada)
-        assert [id_ for id_ in stored if id_ in set(acknowledged)] == acknowledged
-        assert len(stored) <= len(acknowledged) + 15  # one each may have been stored, and not told
-
-    async def test_a_database_that_is_killed_and_comes_back_has_lost_nothing(
-        self, ada: RequestContext, mortal_writers: Callable[[str], Any]
-    ):
-        with postgres_server(own=True) as server:
-            store = PostgresStore(server.url, auto_migrate=True)
-            await store.save_thread(thread(), ada)
-            parent = mortal_writers(server.url)
-            parent.stdin.write("i\n")
-            parent.stdin.flush()
-            pid = int(parent.stdout.readline())
-            acknowledged = [parent.stdout.readline().strip() for _ in range(20)]
-
-            for _ in range(2):
-                await asyncio.to_thread(server.control, "restart", "-m", "immediate")
-                acknowledged += [parent.stdout.readline().strip() for _ in range(20)]
-                # A store of another process, whose connections are all dead, notices nothing either.
-                assert (await store.load_thread("thr_1", ada)).id == "thr_1"
-            os.kill(pid, signal.SIGKILL)
-            acknowledged += iter(lambda: parent.stdout.readline().strip(), "ended")
-
-            stored = await item_ids(store, ada)
-            await store.close()
-        assert [id_ for id_ in stored if id_ in set(acknowledged)] == acknowledged
-        assert len(stored) <= len(acknowledged) + 1

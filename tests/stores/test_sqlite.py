@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -96,25 +94,6 @@ async def main():
     await store.close()
 
 asyncio.run(main())
-"""
-
-# Forks a writer for every line, which writes until it is killed: what was imported need not be imported 20 times.
-MORTAL_WRITERS = f"""{PRELUDE}
-import itertools, os
-
-async def main(name):
-    await store.save_thread(ThreadMetadata(id="thr_1", created_at=T0), ada)
-    for number in itertools.count():
-        await store.add_thread_item("thr_1", hidden(f"{{name}}{{number}}"), ada)
-        print(f"{{name}}{{number}}", flush=True)
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        print(os.getpid(), flush=True)
-        asyncio.run(main(line.strip()))
-    _, status = os.waitpid(child, 0)
-    print(f"ended by {{os.WTERMSIG(status)}}", flush=True)
 """
 
 # Each says that it is ready and waits for a line, so that they meet at the same moment.
@@ -486,23 +465,3 @@ class TestOtherProcesses:
             for opener in openers:
                 opener.kill()
                 opener.communicate()
-
-    def test_a_killed_writer_loses_nothing_that_it_acknowledged(self, tmp_path: Path):
-        path = tmp_path / "threads.db"
-        acknowledged: list[str] = []
-        with started(MORTAL_WRITERS, path) as parent:
-            for attempt in range(20):
-                parent.stdin.write(f"run{attempt}-\n")
-                parent.stdin.flush()
-                pid = int(parent.stdout.readline())
-                written = [parent.stdout.readline().strip() for _ in range(1 + attempt % 5)]
-                os.kill(pid, signal.SIGKILL)
-                written += iter(lambda: parent.stdout.readline().strip(), f"ended by {signal.SIGKILL}")
-
-                acknowledged += written
-                assert rows(path, "PRAGMA integrity_check") == [("ok",)]
-                stored = [id_ for (id_,) in rows(path, "SELECT id FROM items ORDER BY seq")]
-                assert [id_ for id_ in stored if id_ in set(acknowledged)] == acknowledged
-            parent.stdin.close()
-            assert parent.wait(20) == 0
-        assert len(acknowledged) >= 20
