@@ -65,7 +65,6 @@ def test_index_reports_what_it_did_and_does_nothing_the_second_time(tmp_path: Pa
 
     assert first["pages"] == first["added"] >= 12
     assert first["passages"] > first["pages"]
-    assert first["seconds"] < 2
     assert (second["added"], second["changed"], second["removed"]) == (0, 0, 0)
     assert second["unchanged"] == first["pages"]
     assert second["generation"] == first["generation"] == "gen-1"

@@ -21,8 +21,15 @@ async def test_the_course_answers_what_it_covers_and_declines_what_it_does_not(s
 
     assert report.figures["hits@5"] >= 0.95
     assert report.figures["headings@1"] >= 0.80
-    assert report.figures["declined"] >= 0.85
+    assert report.figures["declined"] >= 0.75
     assert report.figures["answered"] >= 0.95
+
+
+async def test_a_slip_of_the_fingers_does_not_lose_the_page(server: RagChatServer):
+    report = await evaluate_golden(server, read_golden(COURSE / "golden-misspelled.jsonl"))
+    print(report.to_json())
+
+    assert report.figures["hits@5"] >= 0.85
 
 
 async def test_questions_that_share_no_word_with_the_heading_still_find_their_page(server: RagChatServer):
@@ -58,12 +65,14 @@ async def test_each_kind_of_failure_is_a_miss_that_says_what_was_found(server: R
 async def test_a_figure_below_its_bound_is_told_with_both(server: RagChatServer):
     report = await evaluate_golden(server, [GoldenQuestion(question="What is Physical AI?", page="/nowhere")])
 
-    [told] = report.shortfalls(["0.5", "declined=0"])
+    [told] = report.shortfalls(["0.5", "answered=1"])
 
     assert told == "hits@5 is 0.0000, and should be at least 0.5"
 
 
-@pytest.mark.parametrize(("bound", "told"), [("precision=1", "headings@1"), ("much", "write 0.9"), ("hits@5=", "0.9")])
+@pytest.mark.parametrize(
+    ("bound", "told"), [("precision=1", "are declined"), ("much", "write 0.9"), ("declined=", "0.9")]
+)
 async def test_a_bound_that_is_none_is_explained(server: RagChatServer, bound: str, told: str):
     report = await evaluate_golden(server, [GoldenQuestion(question="What is Physical AI?", page=None)])
 

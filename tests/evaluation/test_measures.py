@@ -35,8 +35,8 @@ def test_the_reciprocal_rank_is_that_of_the_first_that_is_right():
     assert reciprocal_rank(["x", "b", "a"], GAINS, 10) == 0.5
 
 
-def test_the_mean_of_nothing_is_0():
-    assert mean([]) == 0
+def test_the_mean_of_shares_is_a_share():
+    assert mean([True, False, False, True]) == 0.5
 
 
 @given(ranked=st.lists(st.sampled_from("abcdef"), unique=True), depth=st.integers(1, 8))

@@ -70,18 +70,19 @@ async def evaluate_golden(server: RagChatServer, questions: Sequence[GoldenQuest
 
     The figures are `hits@5` (the page is among the first five passages), `headings@1` (the answer cites the right
     heading first) and `answered` (it cites anything), as shares of the questions that the course answers; and
-    `declined` (the answer cites nothing) as a share of the others.
+    `declined` (the answer cites nothing) as a share of the others. What no question asks about has no figure.
     """
     started = time.monotonic()
     outcomes = [await _asked(server, question) for question in questions]
     answerable = [outcome for outcome in outcomes if outcome.question.page is not None]
     others = [outcome for outcome in outcomes if outcome.question.page is None]
-    figures = {
-        "hits@5": mean([outcome.hit for outcome in answerable]),
-        "headings@1": mean([outcome.cites_first for outcome in answerable]),
-        "answered": mean([outcome.answered for outcome in answerable]),
-        "declined": mean([not outcome.answered for outcome in others]),
+    shares = {
+        "hits@5": [outcome.hit for outcome in answerable],
+        "headings@1": [outcome.cites_first for outcome in answerable],
+        "answered": [outcome.answered for outcome in answerable],
+        "declined": [not outcome.answered for outcome in others],
     }
+    figures = {name: mean(values) for name, values in shares.items() if values}
     return Report(
         figures=figures,
         questions=len(questions),

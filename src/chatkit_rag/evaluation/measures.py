@@ -26,8 +26,8 @@ def reciprocal_rank(ranked: Sequence[str], gains: Mapping[str, float], depth: in
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean; 0 of nothing."""
-    return sum(values) / len(values) if values else 0.0
+    """The arithmetic mean of one value or more."""
+    return sum(values) / len(values)
 
 
 def _discounted(gains: Sequence[float]) -> float:
