@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ DataDir = Annotated[
 ]
 Site = Annotated[str | None, typer.Option(help="The name that the pages are searched under.")]
 Url = Annotated[str | None, typer.Option(help="The course's public address; citations are relative without it.")]
+Layout = Literal["s1", "s2"]
 Language = Annotated[str | None, typer.Option(help="The language of the course.", show_default="english")]
 
 
@@ -155,12 +156,32 @@ def evaluate(
 def migrate(
     *,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database, and do nothing.")] = False,
+    import_from: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take over the threads of an earlier assistant's database.")
+    ] = None,
+    layout: Annotated[
+        Layout | None, typer.Option(help="How that one keeps them.", show_default="the one that is there")
+    ] = None,
+    tenant_from: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Its threads' column that says whose tenant's they are.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken over, and do nothing.")] = False,
+    data_dir: DataDir = None,
 ) -> None:
-    """Bring the tables of DATABASE_URL to the newest version; any number of processes may at once."""
+    """Bring the tables of DATABASE_URL to the newest version, or take over the threads of an earlier assistant."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    console.migrate(Settings.read(), sql=sql)
+    settings = Settings.read(data_dir=data_dir)
+    if import_from is None:
+        if layout or tenant_from or dry_run:
+            raise typer.BadParameter("--layout, --tenant-from and --dry-run go with --import-from")
+        console.migrate(settings, sql=sql)
+        return
+    if sql:
+        raise typer.BadParameter("--sql does not go with --import-from")
+    choice = console.ImportChoice(url=import_from, layout=layout, tenant_from=tenant_from, dry_run=dry_run)
+    console.import_threads(settings, choice)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import socket
 import textwrap
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.generations import Generations
 from chatkit_rag.retrieval.retriever import Retrieved, Retriever
 from chatkit_rag.settings import Settings
+from chatkit_rag.stores.imports import ImportReport, take_over
 
 _out = Console(soft_wrap=True, highlight=False, markup=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -35,6 +36,17 @@ class IndexChoice:
     exclude: tuple[str, ...] = ()
     dry_run: bool = False
     keep: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportChoice:
+    """Whose threads are taken over, and how."""
+
+    url: str = field(repr=False)
+    """Of the database to take them from; holds its password."""
+    layout: str | None = None
+    tenant_from: str = ""
+    dry_run: bool = False
 
 
 def index(settings: Settings, docs: Path, choice: IndexChoice) -> None:
@@ -110,6 +122,38 @@ async def _indexed(settings: Settings) -> AsyncGenerator[EdgeIndex]:
         if not await opened.generation():
             raise IndexMissing(f"nothing is indexed in {settings.index_dir}: run `chatkit-rag index FOLDER` first")
         yield opened
+
+
+def import_threads(settings: Settings, choice: ImportChoice) -> None:
+    """Takes over the threads of an earlier assistant, and prints the report as JSON."""
+    from chatkit_rag.stores.postgres_first_systems import first_system
+    from chatkit_rag.wiring import build_import_target
+
+    columns = (TextColumn("Importing"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(report: ImportReport) -> None:
+            progress.update(task, description=_done(report))
+
+        async def run() -> ImportReport:
+            async with (
+                first_system(choice.url, layout=choice.layout, tenant=choice.tenant_from) as source,
+                build_import_target(settings, dry_run=choice.dry_run) as target,
+            ):
+                _err.print(f"From {source.label}")
+                return await take_over(source, target, dry_run=choice.dry_run, on_progress=tell)
+
+        report = asyncio.run(run())
+    for row in report.skipped:
+        _err.print(f"skipped {row.id}: {row.reason}")
+    _err.print(f"{'Would take over' if choice.dry_run else 'Took over'} {_done(report)}")
+    _print_json(report.to_json())
+
+
+def _done(report: ImportReport) -> str:
+    parts = ((report.threads, "threads"), (report.items, "items"), (report.attachments, "attachments"))
+    return ", ".join(f"{number} {what}" for number, what in parts) + f"; {len(report.skipped)} skipped"
 
 
 def _is_indexed(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TextIO
 
@@ -24,9 +25,13 @@ from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
+from chatkit_rag.stores.imports import ImportTarget
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
+from chatkit_rag.stores.postgres_imports import postgres_imports
+from chatkit_rag.stores.postgres_urls import check_schema_name, read_url
 from chatkit_rag.stores.sql import SQLiteStore
+from chatkit_rag.stores.sql_imports import sqlite_imports
 
 
 def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
@@ -53,6 +58,18 @@ def build_store(settings: Settings) -> SQLiteStore | PostgresStore:
     if url := settings.server_url:
         return PostgresStore(url, schema=settings.database_schema, auto_migrate=settings.auto_migrate)
     return SQLiteStore(settings.threads_file)
+
+
+def build_import_target(settings: Settings, *, dry_run: bool) -> AbstractAsyncContextManager[ImportTarget]:
+    """The same database, for threads that are taken over from another system.
+
+    Raises:
+        ConfigurationError: the database's address or schema cannot be used.
+    """
+    if url := settings.server_url:
+        schema = check_schema_name(settings.database_schema)
+        return postgres_imports(read_url(url), schema, dry_run=dry_run)
+    return sqlite_imports(settings.threads_file, dry_run=dry_run)
 
 
 def build_attachment_store(settings: Settings) -> LocalAttachmentStore | S3AttachmentStore | None:

@@ -53,8 +53,8 @@ class Address:
     """Host and database, for people."""
 
 
-def read_url(url: str) -> Address:
-    """The address that a DATABASE_URL names.
+def read_url(url: str, *, setting: str = "DATABASE_URL") -> Address:
+    """The address that a URL names; `setting` is where somebody wrote it.
 
     Raises:
         ConfigurationError: it is none of Postgres, or cannot be read.
@@ -64,9 +64,8 @@ def read_url(url: str) -> Address:
     if driver is None:
         known = ", ".join(f"{name}://" for name in _DRIVERS)
         named = f"begins with {scheme}://" if separator else "has no scheme"
-        raise ConfigurationError(
-            f"DATABASE_URL {named}, which is no database that is known here: use {known} or sqlite:///"
-        )
+        also = " or sqlite:///" if setting == "DATABASE_URL" else ""
+        raise ConfigurationError(f"{setting} {named}, which is no database that can be used there: use {known}{also}")
     place, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     pooled = options.get("pgbouncer", "").lower() in {"true", "1", "yes"}
@@ -77,7 +76,7 @@ def read_url(url: str) -> Address:
         kept = {name: value for name, value in kept.items() if name not in _LIBPQ_ONLY}
     dsn = f"postgresql://{place}" + (f"?{urlencode(kept)}" if kept else "")
     host = place.rpartition("@")[2]
-    _check(dsn, query)
+    _check(dsn, query, setting)
     label = host if not host.startswith("/") else f"{kept.get('host', 'localhost')}{host}"
     return Address(driver, dsn, pooled or bool(_POOLER.search(host)), label)
 
@@ -96,7 +95,7 @@ def check_schema_name(name: str) -> str:
     return name
 
 
-def _check(dsn: str, query: str) -> None:
+def _check(dsn: str, query: str, setting: str) -> None:
     try:
         parts = urlsplit(dsn)
         ports = re.findall(r":([^:,\]]+)(?=,|$)", parts.netloc.rpartition("@")[2])
@@ -107,5 +106,5 @@ def _check(dsn: str, query: str) -> None:
     if not readable:
         # Without the error's own text: it would quote what stands where the port should be, part of a password perhaps.
         raise ConfigurationError(
-            "DATABASE_URL cannot be read: write characters like # / ? @ : in user and password as %23 %2F %3F %40 %3A"
+            f"{setting} cannot be read: write characters like # / ? @ : in user and password as %23 %2F %3F %40 %3A"
         ) from None
