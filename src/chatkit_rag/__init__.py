@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chatkit_rag.sources.base import Source
     from chatkit_rag.sources.course import CourseSource
     from chatkit_rag.stores.base import Store
+    from chatkit_rag.stores.cached import CachedStore
     from chatkit_rag.stores.memory import MemoryStore
     from chatkit_rag.stores.postgres import PostgresStore
     from chatkit_rag.stores.sql import SQLiteStore
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AppOptions": "asgi.app",
+    "CachedStore": "stores.cached",
     "ChatApp": "asgi.app",
     "ChatKitRagError": "errors",
     "Citation": "documents",
@@ -62,6 +64,7 @@ _HOMES = {
 
 __all__ = [
     "AppOptions",
+    "CachedStore",
     "ChatApp",
     "ChatKitRagError",
     "Citation",

@@ -13,7 +13,7 @@ from chatkit_rag.agent.models import ChosenModel
 from chatkit_rag.settings import Settings
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.telemetry import set_up_logging
-from chatkit_rag.wiring import build_model, build_store, create_site, session_secret
+from chatkit_rag.wiring import build_database, build_model, create_site, session_secret
 
 _LAST_RESORT_SECONDS = 15
 """What connections get beyond the time to drain: the app ends its streams itself, but not readers who do not read."""
@@ -86,7 +86,7 @@ def _sigterm_as_ctrl_c() -> Generator[None]:
 
 async def _check_store(settings: Settings) -> str:
     """Where the threads are kept, which was tried."""
-    store = build_store(settings)
+    store = build_database(settings)
     try:
         await store.open()
     finally:

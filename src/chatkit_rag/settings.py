@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     """The Postgres schema that the tables are in."""
     auto_migrate: bool = False
     """Whether the tables in Postgres are made and renewed at start, instead of by `chatkit-rag migrate`."""
+    redis_url: SecretStr | None = Field(default=None, validation_alias=_common("REDIS_URL"))
+    """A Redis that answers the most frequent reads of threads, where these are in a database server."""
+    redis_prefix: str = "chatkit-rag"
+    """What all keys in Redis begin with; another one for every database over the same Redis."""
     session_secret: SecretStr | None = None
     """Signs the tokens of anonymous readers: 32 bytes or more. Without it, the data directory gets one of its own."""
     allow_anonymous: bool = False

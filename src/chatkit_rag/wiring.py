@@ -25,6 +25,7 @@ from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
+from chatkit_rag.stores.cached import CachedStore
 from chatkit_rag.stores.imports import ImportTarget
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
@@ -49,7 +50,19 @@ def build_evaluated_server(index: EdgeIndex) -> RagChatServer:
     return RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=ExtractiveModel())
 
 
-def build_store(settings: Settings) -> SQLiteStore | PostgresStore:
+def build_store(settings: Settings) -> SQLiteStore | PostgresStore | CachedStore:
+    """What keeps the threads, with the cache of the settings before it where they are on a server.
+
+    Raises:
+        ConfigurationError: an address or the schema cannot be used, or a driver is missing.
+    """
+    database = build_database(settings)
+    if isinstance(database, PostgresStore) and settings.redis_url and (url := settings.redis_url.get_secret_value()):
+        return CachedStore(database, url, prefix=settings.redis_prefix)
+    return database
+
+
+def build_database(settings: Settings) -> SQLiteStore | PostgresStore:
     """What keeps the threads: the database of the settings, else a file in the data directory.
 
     Raises:

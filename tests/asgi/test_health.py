@@ -11,7 +11,11 @@ from chatkit_rag.errors import StoreUnavailable
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.base import Store
+from chatkit_rag.stores.cached import CachedStore
+from chatkit_rag.stores.memory import MemoryStore
 from protocol.awkward_store import SECRET, AwkwardStore
+from redis_server import redis_server
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +35,7 @@ def store() -> PingingStore:
     return PingingStore()
 
 
-async def health(store: PingingStore, index: EdgeIndex, path: str) -> httpx.Response:
+async def health(store: Store, index: EdgeIndex, path: str) -> httpx.Response:
     server = RagChatServer(store, sources=[CourseSource(index)], model="extractive")
     chat = ChatApp(server, authenticate=nobody)
     transport = httpx.ASGITransport(chat)
@@ -78,4 +82,19 @@ async def test_without_pages_it_serves_and_says_so(store: PingingStore, tmp_path
 async def test_a_store_that_cannot_be_asked_is_taken_to_work(client: httpx.AsyncClient):
     response = await client.get("/health")
 
+    assert response.json()["store"] == "operational"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_without_its_cache_it_is_ready_and_says_so(course_index: EdgeIndex, *, there: bool):
+    with redis_server(own=True) as redis:
+        store = CachedStore(MemoryStore(), redis.url, patience=5.0)
+        if not there:
+            redis.kill()
+
+        response = await health(store, course_index, "/health/ready")
+
+    assert response.status_code == 200
+    assert response.json()["checks"]["cache"] is there
+    assert response.json()["status"] == ("healthy" if there else "degraded")
     assert response.json()["store"] == "operational"

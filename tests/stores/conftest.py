@@ -14,12 +14,14 @@ import pytest
 
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.stores.base import Lifecycle, Store
+from chatkit_rag.stores.cached import CachedStore
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
 from postgres_server import PostgresServer, postgres_server
+from redis_server import RedisServer, redis_server
 
-STORES = ["memory", "slow", "sqlite", "postgres"]
+STORES = ["memory", "slow", "sqlite", "postgres", "cached"]
 
 
 class SlowStore:
@@ -68,6 +70,20 @@ def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[s
         yield url
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A real Redis; a test that needs it is skipped where there is none."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_redis() -> Iterator[RedisServer]:
+    """A real Redis of the test's own, to be paused and killed."""
+    with redis_server(own=True) as server:
+        yield server
+
+
 @pytest.fixture
 async def make_store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str], Any]]:
     """Makes an empty store of a kind; closes all that it made."""
@@ -83,6 +99,9 @@ async def make_store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIte
             case "postgres":
                 server, template = map(request.getfixturevalue, ("postgres", "postgres_template"))
                 store = PostgresStore(databases.enter_context(server.emptied(template)))
+            case "cached":
+                server = request.getfixturevalue("redis")
+                store = CachedStore(MemoryStore(), server.url, prefix=server.prefix())
             case _:
                 store = SQLiteStore(tmp_path / f"threads-{len(made)}.db")
         made.append(store)

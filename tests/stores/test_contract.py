@@ -66,6 +66,12 @@ class TestPostgres(OurContract):
     examples = 25  # likewise
 
 
+class TestCached(OurContract):
+    kind = "cached"
+    capabilities = ALL
+    examples = 3  # each write tells Redis twice
+
+
 class TestSomebodyElses(StoreContract):
     """A store with ChatKit's twelve methods and nothing besides, which knows no readers."""
 

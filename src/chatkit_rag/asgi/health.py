@@ -12,7 +12,7 @@ from chatkit_rag.asgi.problems import json_response
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.hook_store import HookStore
 from chatkit_rag.server import RagChatServer
-from chatkit_rag.stores.base import Lifecycle
+from chatkit_rag.stores.base import Lifecycle, UsesCache
 
 _log = logging.getLogger(__name__)
 
@@ -52,23 +52,25 @@ class Health:
         return json_response(state, 200 if state["status"] != "unhealthy" and not self._stopping() else 503)
 
     async def summary(self, _request: Request) -> Response:
-        """Every part, and the whole: unhealthy without the store, degraded without anything to search."""
+        """Every part, and the whole: unhealthy without the store, degraded without anything to search, or the cache."""
         return json_response(await self._state())
 
     async def _state(self) -> dict[str, object]:
         # Without a limit: a start that is given up half-way is one that never comes to its end.
         started = await _works(self._start(), "app", within=None)
         store = await _works(self._store.ping(), "store") if isinstance(self._store, Lifecycle) else True
+        cache = {"cache": await _works(self._store.ping_cache(), "cache")} if isinstance(self._store, UsesCache) else {}
         searching = [await _works(source.ping(), "source") for source in self._sources]
         operational = started and store
-        status = "unhealthy" if not operational else "healthy" if all(searching) else "degraded"
+        whole = all(searching) and all(cache.values())
+        status = "unhealthy" if not operational else "healthy" if whole else "degraded"
         rag = "healthy" if all(searching) else "degraded" if any(searching) else "down"
         return {
             "status": status,
             "chatkit_server": "operational" if operational else "down",
             "rag_service": rag,
             "store": "operational" if store else "down",
-            "checks": {"store": store, "sources": searching, "model": self._model},
+            "checks": {"store": store, **cache, "sources": searching, "model": self._model},
         }
 
 

@@ -212,6 +212,15 @@ class RemembersRequests(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesCache(Protocol):
+    """A store that answers from a cache where it can, and does without where it cannot."""
+
+    async def ping_cache(self) -> None:
+        """Returns where the cache is used. Raises StoreUnavailable."""
+        ...
+
+
 async def patch_thread(store: Store, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
     """Changes single fields of a thread; where the store has no such step, by loading and saving it.
 
