@@ -203,11 +203,14 @@ for number in range(rounds):
 """
 
 
-def test_eight_processes_that_start_at_once_on_an_empty_database_all_start(empty_url: str, postgres: PostgresServer):
-    rounds, processes = 3, 8
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_eight_processes_that_start_at_once_on_an_empty_database_all_start(
+    rounds: int, empty_url: str, postgres: PostgresServer
+):
+    processes = 8
 
     command = [sys.executable, "-c", STARTERS, empty_url, str(rounds), str(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50 if rounds < 10 else 850, check=False)
 
     assert done.stdout.splitlines() == [" ".join(["0"] * processes)] * rounds, done.stderr
     for number in range(rounds):
