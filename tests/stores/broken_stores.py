@@ -1,7 +1,9 @@
 """Stores that break the contract, each in one way, and the test of the contract that must notice."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -413,6 +415,59 @@ def memory_marked(item: Any) -> Any:
 
 
 Given = dict[str, Any]
+
+
+def forgetting(name: str) -> Callable[[], Any]:
+    """A store that has lost everything when a caller of the method was cancelled."""
+
+    async def method(self: MemoryStore, *arguments: Any) -> Any:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._owners.clear()
+            raise
+        return await getattr(MemoryStore, name)(self, *arguments)
+
+    return having(**{name: method})
+
+
+async def patched_in_two_steps(self: MemoryStore, id_: str, changes: dict[str, Any], context: Any) -> None:
+    for name, value in changes.items():
+        await MemoryStore.patch_thread(self, id_, {name: value}, context)
+        await asyncio.sleep(0)
+
+
+async def feedback_one_by_one(self: MemoryStore, id_: str, names: list[str], *rest: Any) -> None:
+    for name in names:
+        await MemoryStore.save_feedback(self, id_, [name], *rest)
+        await asyncio.sleep(0)
+
+
+async def leased_to_nobody(self: MemoryStore, id_: str, holder: str, seconds: float, context: Any) -> bool:
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        await MemoryStore.take_lease(self, id_, "nobody", seconds, context)
+        raise
+    return await MemoryStore.take_lease(self, id_, holder, seconds, context)
+
+
+async def noted_in_two_steps(self: MemoryStore, key: str, request: Any, context: Any) -> None:
+    await MemoryStore.note_request(self, key, replace(request, item_id=""), context)
+    await asyncio.sleep(0)
+    await MemoryStore.note_request(self, key, request, context)
+
+
+async def closed(self: MemoryStore) -> None:
+    """Nothing."""
+
+
+async def opened_in_two_steps(self: MemoryStore) -> None:
+    owners, self._owners = self._owners, OrderedDict()
+    await asyncio.sleep(0)
+    self._owners = owners
+
+
 BROKEN: dict[str, tuple[str, Callable[[], Any], Given]] = {
     "gives another thread's title": (
         "test_a_thread_comes_back_as_it_was_saved",
@@ -714,6 +769,36 @@ BROKEN: dict[str, tuple[str, Callable[[], Any], Given]] = {
     "leaves half of an item": (
         "test_a_write_that_is_cancelled_at_any_moment_leaves_a_store_that_works",
         having(add_thread_item=torn),
+        {},
+    ),
+    "patches a field at a time": (
+        "test_a_patch_that_is_cancelled_is_there_wholly_or_not_at_all",
+        having(patch_thread=patched_in_two_steps),
+        {},
+    ),
+    "takes feedback an item at a time": (
+        "test_feedback_that_is_cancelled_is_there_wholly_or_not_at_all",
+        having(save_feedback=feedback_one_by_one),
+        {},
+    ),
+    "leaves a lease to nobody": (
+        "test_a_lease_whose_holder_is_cancelled_can_be_given_back_and_taken",
+        having(take_lease=leased_to_nobody),
+        {"step": "take"},
+    ),
+    "notes half of a request": (
+        "test_a_request_whose_sender_is_cancelled_is_remembered_as_it_was_or_as_it_should_be",
+        having(note_request=noted_in_two_steps),
+        {"step": "note"},
+    ),
+    "is empty when a reader leaves": (
+        "test_a_reader_who_is_cancelled_leaves_a_store_that_works",
+        forgetting("load_thread"),
+        {"step": "thread"},
+    ),
+    "is empty when it is not opened to the end": (
+        "test_an_opening_that_is_cancelled_leaves_a_store_that_opens",
+        having(open=opened_in_two_steps, close=closed, ping=closed),
         {},
     ),
     "patches everything": (

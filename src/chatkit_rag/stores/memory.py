@@ -1,6 +1,7 @@
 """`MemoryStore`: threads in this process, gone with it. For tests, and for trying things out."""
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -70,9 +71,17 @@ class _Owned:
 class MemoryStore(InProcessCoordination, BaseStore):
     """A `Store` in memory. Owners are kept apart; records are copied in and out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_readers: int = 10_000) -> None:
+        """An empty store.
+
+        Args:
+            max_readers: how many readers it keeps threads and files of. When another comes, who has neither read nor
+                written for longest is forgotten, with all that is theirs; nobody loses a part. Who only looks takes no
+                place. What one reader may keep is bounded by the server.
+        """
         super().__init__()
-        self._owners: dict[tuple[str, str], _Owned] = {}
+        self._max_readers = max_readers
+        self._owners: OrderedDict[tuple[str, str], _Owned] = OrderedDict()
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
@@ -84,7 +93,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         check_storable(thread)
-        self._of(context).threads.put(thread.id, in_utc(_metadata_of(thread)))
+        self._kept(context).threads.put(thread.id, in_utc(_metadata_of(thread)))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`."""
@@ -156,7 +165,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
         check_storable(attachment)
-        self._of(context).attachments[attachment.id] = attachment.model_copy(deep=True)
+        self._kept(context).attachments[attachment.id] = attachment.model_copy(deep=True)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""
@@ -170,7 +179,19 @@ class MemoryStore(InProcessCoordination, BaseStore):
         self._of(context).attachments.pop(attachment_id, None)
 
     def _of(self, context: RequestContext) -> _Owned:
-        return self._owners.setdefault(context.owner, _Owned())
+        """What is the reader's; nothing, that is not kept, where there is nothing."""
+        owned = self._owners.get(context.owner)
+        if owned is None:
+            return _Owned()
+        self._owners.move_to_end(context.owner)  # behind those who were there longer ago
+        return owned
+
+    def _kept(self, context: RequestContext) -> _Owned:
+        """What is the reader's, kept from now on."""
+        owned = self._owners[context.owner] = self._of(context)
+        while len(self._owners) > self._max_readers:
+            self._owners.popitem(last=False)
+        return owned
 
 
 def _metadata_of(record: BaseModel) -> ThreadMetadata:
