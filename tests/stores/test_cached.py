@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from chatkit_rag.agent.models.extractive import ExtractiveModel
+from chatkit_rag.asgi.app import AppOptions, ChatApp
+from chatkit_rag.auth import nobody
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.errors import ConfigurationError, MissingExtra
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores import cached, cached_entries
 from chatkit_rag.stores.base import (
     KeepsFeedback,
@@ -24,7 +30,9 @@ from chatkit_rag.stores.cached import CachedStore
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
+from chatkit_rag.testing import ProtocolClient
 from chatkit_rag.testing.store.part import message, thread, told
+from protocol.frames import COVERED
 from redis_server import RedisServer
 from stores.interleaving import Stage, StagedRedis, StagedStore, orders
 from testing.stock_server import SmallStore
@@ -469,3 +477,23 @@ class TestInEveryOrder:
         ]
 
         assert wrong
+
+
+async def test_a_conversation_is_read_again_without_asking_the_store(
+    make: Make, redis: RedisServer, prefix: str, patient: float, behind: CountingStore, course_index: EdgeIndex
+):
+    store = make(redis.url, prefix, patience=patient)
+    server = RagChatServer(store, sources=[CourseSource(course_index)], model=ExtractiveModel())
+    chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+    async with chat.lifespan(), ProtocolClient("/", app=chat) as client:
+        thread_id = (await client.create_thread(COVERED)).thread.id
+        first = [await client.get_thread(thread_id), await client.list_threads()]
+        behind.asked_again()
+        again = [await client.get_thread(thread_id), await client.list_threads()]
+        assert behind.asked_again() == []
+
+        await client.add_user_message(thread_id, COVERED)
+        then = await client.get_thread(thread_id)
+
+    assert again == first
+    assert (len(first[0].items.data), len(then.items.data)) == (2, 4)
