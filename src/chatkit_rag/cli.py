@@ -15,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_DOCS = "a folder of pages or of a built site, or the address of a sitemap or page"
+
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Where threads, the index and the session secret are kept.", show_default=".chatkit-rag"),
@@ -43,7 +45,7 @@ def options(
 
 @app.command()
 def serve(
-    docs: Annotated[Path | None, typer.Argument(help="A folder of Markdown pages to index first.")] = None,
+    docs: Annotated[str | None, typer.Argument(help=f"What to index first: {_DOCS}.")] = None,
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any.", show_default="8000")] = None,
@@ -83,17 +85,24 @@ def serve(
 
 @app.command()
 def index(
-    docs: Annotated[Path, typer.Argument(help="A folder of Markdown pages.")],
+    docs: Annotated[str, typer.Argument(help=f"What to index: {_DOCS}.")],
     *,
     url: Url = None,
     site: Site = None,
     language: Language = None,
+    kind: Annotated[str, typer.Option(help="The kind of site in the folder: auto, docusaurus, html.")] = "auto",
     include: Annotated[
         list[str] | None, typer.Option(help="Read only files that fit this pattern; repeatable.")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave files out that fit this pattern; repeatable.")
     ] = None,
+    allow_removals: Annotated[
+        bool, typer.Option("--allow-removals", help="Let more than half of the pages go at once.")
+    ] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch from private and loopback addresses, too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     keep: Annotated[int, typer.Option(min=1, help="Generations of the index that stay on disk.")] = 2,
     data_dir: DataDir = None,
@@ -102,7 +111,15 @@ def index(
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    choice = console.IndexChoice(include=tuple(include or ()), exclude=tuple(exclude or ()), dry_run=dry_run, keep=keep)
+    choice = console.IndexChoice(
+        kind=kind,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        allow_removals=allow_removals,
+        allow_private=allow_private,
+        dry_run=dry_run,
+        keep=keep,
+    )
     console.index(Settings.read(url=url, site=site, language=language, data_dir=data_dir), docs, choice)
 
 

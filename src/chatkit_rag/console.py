@@ -8,16 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from chatkit_rag.errors import ConfigurationError, IndexMissing
 from chatkit_rag.evaluation.report import Miss, Report
-from chatkit_rag.ingestion.pipeline import IngestReport, ingest
+from chatkit_rag.ingestion.fetching import FetchOptions
+from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.generations import Generations
 from chatkit_rag.retrieval.retriever import Retrieved, Retriever
@@ -30,10 +32,13 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexChoice:
-    """What is indexed of a folder, and what is kept."""
+    """What is indexed of a source, and what is kept."""
 
+    kind: str = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    allow_removals: bool = False
+    allow_private: bool = False
     dry_run: bool = False
     keep: int = 2
 
@@ -49,8 +54,8 @@ class ImportChoice:
     dry_run: bool = False
 
 
-def index(settings: Settings, docs: Path, choice: IndexChoice) -> None:
-    """Indexes a folder, and prints the report as JSON."""
+def index(settings: Settings, docs: str, choice: IndexChoice) -> None:
+    """Indexes a folder or address, and prints the report as JSON."""
     _print_json(_index(settings, docs, choice).to_json())
 
 
@@ -85,12 +90,13 @@ def evaluate_course(settings: Settings, file: Path, bounds: Sequence[str]) -> bo
     return _evaluated(asyncio.run(measured()), bounds)
 
 
-def serve(settings: Settings, docs: Path | None) -> None:
-    """Indexes a folder, if there is one, and serves the chat until it is stopped."""
+def serve(settings: Settings, docs: str | None) -> None:
+    """Indexes a folder or address, if there is one, and serves the chat until it is stopped."""
     # Bound first: a port in use should be told before a thousand pages are read.
     listening = _bind(settings)
     if docs is not None:
-        report = _index(settings, docs)
+        # What is served is what was named last: another course in the same data directory takes the place of the first.
+        report = _index(settings, docs, IndexChoice(allow_removals=True))
         _out.print(f"Indexed    {_summary(report)}")
     elif not _is_indexed(settings):
         _out.print("Indexed    nothing yet: `chatkit-rag index FOLDER` fills the index, also while this server runs")
@@ -160,17 +166,28 @@ def _is_indexed(settings: Settings) -> bool:
     return Generations(settings.index_dir).current() is not None
 
 
-def _index(settings: Settings, docs: Path, choice: IndexChoice | None = None) -> IngestReport:
-    choice = choice or IndexChoice()
+class _RateColumn(ProgressColumn):
+    """Pages a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "", style="dim")
+
+
+def _index(settings: Settings, docs: str, choice: IndexChoice) -> IngestReport:
     columns = (
         TextColumn("Indexing"),
         BarColumn(),
-        TextColumn("{task.completed} pages"),
+        TextColumn("{task.completed} pages, {task.fields[passages]} passages"),
+        _RateColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.description}", style="dim"),
     )
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task("", total=None, passages=0)
+
+        def show(now: IngestProgress) -> None:
+            progress.update(task, total=now.total, completed=now.pages, passages=now.passages, description=now.page)
 
         async def run() -> IngestReport:
             async with EdgeIndex(settings.index_dir, language=settings.language, keep=choice.keep) as opened:
@@ -179,10 +196,14 @@ def _index(settings: Settings, docs: Path, choice: IndexChoice | None = None) ->
                     opened,
                     site=settings.site,
                     url=settings.url,
+                    kind=choice.kind,
                     include=choice.include,
                     exclude=choice.exclude,
+                    allow_removals=choice.allow_removals,
+                    fetching=FetchOptions(allow_private=choice.allow_private),
+                    journal=settings.index_dir / f"reading-{quote(settings.site, safe='')}.jsonl",
                     dry_run=choice.dry_run,
-                    on_progress=lambda pages, path: progress.update(task, completed=pages, description=path),
+                    on_progress=show,
                 )
 
         report = asyncio.run(run())

@@ -52,7 +52,9 @@ class Document:
     source: str = ""
     """The file or address that it was read from, for messages."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The front matter, with `module` and `week` where the site has them; JSON values."""
+    """The front matter, with `module`, `week`, `version` and `locale` where the site has them; JSON values."""
+    address: str = ""
+    """What stands in links in place of `path` where the site writes it otherwise: `/module-1/week-1/nodes/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,10 @@ import pytest
 
 from chatkit_rag.documents import Document
 from chatkit_rag.errors import IngestionError
-from chatkit_rag.ingestion import sites
-from chatkit_rag.ingestion.sites import SkippedPage, page_path, read_folder
+from chatkit_rag.ingestion import folders
+from chatkit_rag.ingestion.docusaurus import page_path
+from chatkit_rag.ingestion.folders import SkippedPage
+from chatkit_rag.ingestion.sites import PageRead, read_folder
 
 
 def write(root: Path, pages: dict[str, str | bytes]) -> Path:
@@ -21,7 +23,7 @@ def write(root: Path, pages: dict[str, str | bytes]) -> Path:
 
 
 def read(root: Path) -> list[Document]:
-    return [page for page in read_folder(root) if isinstance(page, Document)]
+    return [page.document for page in read_folder(root) if isinstance(page, PageRead)]
 
 
 def skipped(root: Path) -> dict[str, str]:
@@ -66,7 +68,9 @@ class TestPages:
             },
         )
 
-        assert [page if isinstance(page, SkippedPage) else page.source for page in read_folder(tmp_path)] == ["page.md"]
+        assert [page if isinstance(page, SkippedPage) else page.document.source for page in read_folder(tmp_path)] == [
+            "page.md"
+        ]
 
     def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(self, tmp_path: Path):
         write(tmp_path, {"page.md": b"\xef\xbb\xbf---\r\ntitle: T\r\n---\r\nOne\r\nparagraph.\r\n"})
@@ -159,7 +163,7 @@ class TestTrouble:
     def test_pages_that_cannot_be_read_are_reported_and_the_others_go_on(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(sites, "MOST_BYTES", 1_000)
+        monkeypatch.setattr(folders, "MOST_BYTES", 1_000)
         write(
             tmp_path,
             {

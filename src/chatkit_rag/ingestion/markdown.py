@@ -43,6 +43,18 @@ class BrokenPage(ValueError):
     """A page that cannot be read; the message completes the sentence "This page was left out: …"."""
 
 
+def decode_markdown(data: bytes) -> str:
+    """The text of a page.
+
+    Raises:
+        BrokenPage: it is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BrokenPage(f"it is not UTF-8 (at byte {error.start}): save it in that encoding") from error
+
+
 def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     r"""The page's front matter as JSON values (dates as ISO strings), and the Markdown below it.
 

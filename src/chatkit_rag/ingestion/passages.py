@@ -62,7 +62,7 @@ def cut_passages(document: Document, *, site: str, base_url: str) -> list[Passag
                     title=document.title,
                     heading_path=section.heading_path,
                     text=text,
-                    url=page_url(base_url, document.path, section.anchor),
+                    url=page_url(base_url, document.address or document.path, section.anchor),
                     site=site,
                     metadata=metadata,
                 )

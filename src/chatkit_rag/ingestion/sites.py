@@ -1,46 +1,60 @@
-"""Reading a site's folder of sources: which files are pages, and where each stands on the site.
+"""Reading a site from a folder: which kind of site it is, which of its files are pages, and what each of them says.
 
-The rules are Docusaurus' (number prefixes, `id` and `slug`, index pages, drafts, `_partials`); they suit other
-generators that publish a folder as it is. A page that cannot be read is reported, and the others go on.
+Where a page stands on its site, and how it is read, is the layout's to know: `docusaurus`, `built`. A page that cannot
+be read is reported, and the others go on; one that is as it was at the last time is not read again.
 """
 
-import posixpath
-import re
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+
+import orjson
 
 from chatkit_rag.documents import Document
 from chatkit_rag.errors import IngestionError
-from chatkit_rag.ingestion.markdown import BrokenPage, read_sections, split_front_matter
+from chatkit_rag.ingestion.folders import SkippedPage, page_bytes, walk
+from chatkit_rag.ingestion.kinds import choose_layout
+from chatkit_rag.ingestion.layout import Layout
+from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.retrieval.manifest import Origin, PageRecord
 
-SUFFIXES = (".md", ".mdx")
-"""What is read; other files are passed over in silence."""
-MOST_BYTES = 5_000_000
-"""A larger file is no page that people read."""
-
-_DATE_OR_VERSION = re.compile(r"\d+[-_.]\d+")
-_NUMBER_PREFIX = re.compile(r"\d+\s*[-_.]+\s*([^-_.\s].*)", re.DOTALL)
-_PLACE = re.compile(r"(?:\d+\s*[-_.]\s*)?(module|week)[-_. ]*(\d{1,4})(?!\d)", re.IGNORECASE)
+READING = 1
+"""Raised when the same file would be read in another way than before: every page is then read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedPage:
-    """A page that is on the site, or should be, and not in the index."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRead:
+    """A page, and what it was read from."""
 
-    page: str
-    """The file or folder, from the site's root."""
-    reason: str
-    """A sentence for its author: what is wrong, and how to mend it."""
+    document: Document
+    origin: Origin = field(default_factory=Origin)
 
 
-def read_folder(root: Path) -> Iterator[Document | SkippedPage]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingPlan:
+    """What is wanted of a site, and what is known of it already."""
+
+    known: Mapping[str, PageRecord] = field(default_factory=dict[str, PageRecord])
+    """The pages that were read before, by their `source`."""
+    fresh: frozenset[str] = frozenset()
+    """Those of them that need not be asked for again: a reading that was interrupted goes on."""
+    wants: Callable[[str], bool] = lambda _: True
+    """Whether the page of this file or address is wanted."""
+    on_total: Callable[[int], None] = lambda _: None
+    """Told how many pages there are, once that is known."""
+
+
+def read_folder(root: Path, *, kind: str = "auto", plan: ReadingPlan | None = None) -> Iterator[PageRead | SkippedPage]:
     """The pages of a folder in the order of their paths, read one by one as they are asked for.
 
     Drafts and unlisted pages, and what begins with `_` or `.`, are left out in silence. Everything else that is left
     out comes as a `SkippedPage`. Of two pages with one address the first is read.
+
+    Args:
+        root: the folder.
+        kind: the kind of site, one of `kinds.KINDS`; `auto` finds out by what is there.
+        plan: what is wanted, and known already.
 
     Raises:
         IngestionError: there is no such folder, or no page in it; raised by the call itself.
@@ -49,159 +63,64 @@ def read_folder(root: Path) -> Iterator[Document | SkippedPage]:
         raise IngestionError(f"there is no folder {root}: name the one that holds the site's pages")
     if not root.is_dir():
         raise IngestionError(f"{root} is a file: name the folder that holds the site's pages")
-    found = list(_walk(root))
+    root, layout = choose_layout(root, kind)
+    found = [place for start in layout.starts for place in walk(root, layout.suffixes, start=start)]
     if not any(isinstance(page, PurePosixPath) for page in found):
         reasons = "".join(f"\n  {page.page}: {page.reason}" for page in found if isinstance(page, SkippedPage))
-        raise IngestionError(f"{root} holds no page: files that end in {' or '.join(SUFFIXES)} are read{reasons}")
-    return _read_all(root, found)
+        raise IngestionError(
+            f"{root} holds no page: files that end in {' or '.join(layout.suffixes)} are read{reasons}"
+        )
+    plan = plan or ReadingPlan()
+    found = [page for page in found if plan.wants(page.page if isinstance(page, SkippedPage) else str(page))]
+    plan.on_total(len(found))
+    return _read_all(root, layout, found, plan.known)
 
 
-def page_path(page: PurePosixPath, front_matter: dict[str, Any]) -> str:
-    """Where Docusaurus puts a page on the site, below the docs' own root.
-
-    Args:
-        page: the file, from the folder's root.
-        front_matter: `slug`, `id` and `parse_number_prefixes` count.
-
-    Raises:
-        BrokenPage: the slug or id makes no address.
-    """
-    strips = front_matter.get("parse_number_prefixes") is not False
-    folders = [_without_number(name) if strips else name for name in page.parent.parts]
-    last, slug = str(front_matter.get("id") or ""), str(front_matter.get("slug") or "")
-    if "/" in last:
-        raise BrokenPage(f"its id {last!r} holds a slash: use `slug` to move a page")
-    if "?" in slug or "#" in slug:
-        raise BrokenPage(f"its slug {slug!r} holds ? or #, which no page's address can")
-    if not slug and _is_index(page):
-        slug = "."
-    slug = slug or last or (_without_number(page.stem) if strips else page.stem)
-    return "/" + posixpath.normpath(posixpath.join("/", *folders, slug)).strip("/")
+def fingerprint(settings: str, place: str, data: bytes) -> str:
+    """Tells whether a page would be read as before; equal for equal files, wherever and whenever they were written."""
+    head = orjson.dumps([settings, place])
+    return f"{READING}:{hashlib.sha256(head + data).hexdigest()}"
 
 
-def _walk(root: Path) -> Iterator[PurePosixPath | SkippedPage]:
-    """The files that may be pages, sorted; links are followed to where they lead within the folder, once."""
-    home = root.resolve()
-    waiting = [(PurePosixPath(), False)]
-    while waiting:
-        place, through_link = waiting.pop()
-        path = root / place
-        name = place.name
-        if name.startswith(("_", ".")) or name == "node_modules":
-            continue
-        if (shown := name.encode(errors="replace").decode()) != name:
-            yield SkippedPage(str(place.with_name(shown)), "its name is not UTF-8: rename it")
-            continue
-        try:
-            mode = path.lstat().st_mode if place.parts else stat.S_IFDIR
-            if stat.S_ISLNK(mode):
-                if reason := _why_not_followed(path, home, through_link=through_link):
-                    yield SkippedPage(str(place), reason)
-                    continue
-                through_link, mode = True, path.stat().st_mode
-            if stat.S_ISDIR(mode):
-                children = sorted((child.name for child in path.iterdir()), reverse=True)
-                waiting += [(place / child, through_link) for child in children]
-            elif place.suffix.lower() in SUFFIXES:
-                yield place if stat.S_ISREG(mode) else SkippedPage(str(place), "it is no regular file")
-        except OSError as error:
-            yield SkippedPage(str(place), f"it cannot be read: {error.strerror or error}")
+def was_read_like_now(origin: Origin) -> bool:
+    """Whether a page was read by these rules, so that an unchanged one need not be read again."""
+    return origin.fingerprint.startswith(f"{READING}:")
 
 
-def _why_not_followed(link: Path, home: Path, *, through_link: bool) -> str:
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
-        return "it is a link that leads nowhere"
-    if not target.is_relative_to(home):
-        return "it is a link that leaves the folder: copy the page into it"
-    if link.parent.resolve().is_relative_to(target):
-        return "it is a link to a folder that it stands in"
-    return "it is a link behind another link: only one is followed" if through_link else ""
+def two_at_one_address(first: str, second: str, path: str) -> SkippedPage:
+    """What is said of the second of two pages with one address."""
+    return SkippedPage(second, f"{first} and {second} have one address, {path}: give one of them another slug")
 
 
-def _read_all(root: Path, found: list[PurePosixPath | SkippedPage]) -> Iterator[Document | SkippedPage]:
+def _read_all(
+    root: Path, layout: Layout, found: list[PurePosixPath | SkippedPage], known: Mapping[str, PageRecord]
+) -> Iterator[PageRead | SkippedPage]:
     taken: dict[str, str] = {}
     for place in found:
         if isinstance(place, SkippedPage):
             yield place
             continue
         try:
-            document = _read(root, place)
+            page = _read(root, layout, place, known.get(str(place)))
         except BrokenPage as error:
             yield SkippedPage(str(place), str(error))
             continue
         except OSError as error:
             yield SkippedPage(str(place), f"it cannot be read: {error.strerror or error}")
             continue
-        if document is None:
+        if page is None:
             continue
-        if first := taken.get(document.path):
-            reason = f"{first} and {place} have one address, {document.path}: give one of them another slug"
-            yield SkippedPage(str(place), reason)
+        if first := taken.get(page.document.path):
+            yield two_at_one_address(first, str(place), page.document.path)
             continue
-        taken[document.path] = str(place)
-        yield document
+        taken[page.document.path] = str(place)
+        yield page
 
 
-def _read(root: Path, place: PurePosixPath) -> Document | None:
-    """The page in a file; None for a draft."""
-    front_matter, body = split_front_matter(_text(root / place))
-    if any(_is_true(front_matter.get(mark)) for mark in ("draft", "unlisted")):
-        return None
-    path = page_path(place, front_matter)
-    title = front_matter.get("title")
-    title, sections = read_sections(
-        body,
-        title=None if title is None else str(title),
-        fallback=_title_from_name(root, place),
-        mdx=_is_mdx(place, front_matter),
-    )
-    metadata = {**_places(place), **front_matter}
-    for name in ("module", "week"):
-        if isinstance(value := metadata.get(name), str) and value.strip().isdecimal():
-            metadata[name] = int(value)
-    return Document(path=path, title=title, sections=sections, source=str(place), metadata=metadata)
-
-
-def _text(file: Path) -> str:
-    if (size := file.stat().st_size) > MOST_BYTES:
-        raise BrokenPage(f"it has {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.0f} MB are read at most: split the page")
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BrokenPage(f"it is not UTF-8 (at byte {error.start}): save it in that encoding") from error
-
-
-def _is_mdx(place: PurePosixPath, front_matter: dict[str, Any]) -> bool:
-    match front_matter.get("mdx"):
-        case {"format": "md" | "mdx" as wanted}:
-            return wanted == "mdx"
-        case _:
-            return place.suffix.lower() == ".mdx"
-
-
-def _is_true(value: Any) -> bool:
-    return value is True or (isinstance(value, str) and value.lower() == "true")
-
-
-def _is_index(page: PurePosixPath) -> bool:
-    return page.stem.lower() in ("index", "readme", page.parent.name.lower())
-
-
-def _without_number(name: str) -> str:
-    """The name without Docusaurus' number prefix; dates and versions (`2024-05-notes`, `8.0-migration`) have none."""
-    found = None if _DATE_OR_VERSION.match(name) else _NUMBER_PREFIX.fullmatch(name)
-    return found[1] if found else name
-
-
-def _title_from_name(root: Path, place: PurePosixPath) -> str:
-    name = (place.parent.name or root.resolve().name) if _is_index(place) else place.stem
-    words = re.sub(r"[-_\s]+", " ", _without_number(name)).strip() or place.name
-    return words[0].upper() + words[1:]
-
-
-def _places(place: PurePosixPath) -> dict[str, int]:
-    """The module and week that the path names; the innermost counts."""
-    parts = [*place.parent.parts, place.stem]
-    return {found[1].lower(): int(found[2]) for part in parts if (found := _PLACE.match(part))}
+def _read(root: Path, layout: Layout, place: PurePosixPath, before: PageRecord | None) -> PageRead | None:
+    data = page_bytes(root / place)
+    origin = Origin(fingerprint=fingerprint(layout.settings, str(place), data))
+    if before is not None and before.origin.fingerprint == origin.fingerprint:
+        return PageRead(document=before.document, origin=before.origin)
+    document = layout.read(place, data)
+    return PageRead(document=document, origin=origin) if document else None

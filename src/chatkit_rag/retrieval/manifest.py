@@ -9,8 +9,19 @@ import orjson
 
 from chatkit_rag.documents import Document, Section
 
-PASSAGES_FORMAT = 2
+PASSAGES_FORMAT = 3
 """Raised when the same page would be cut or analysed in another way than before: every page then counts as changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a page was read from, so that it need not be read again as long as that is the same."""
+
+    fingerprint: str = ""
+    """A hash of the file's or answer's bytes and of all that decides how they are read; empty for what has none."""
+    etag: str = ""
+    """What a server called the version that it sent."""
+    last_modified: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +33,18 @@ class PageRecord:
     digest: str
     """Changes whenever the passages of the page would."""
     document: Document
+    origin: Origin = Origin()
+    passages: int = 0
+    """How many passages the page was cut into; 0 before it was."""
 
     @classmethod
-    def of(cls, document: Document, *, site: str, base_url: str, signature: str = "") -> "PageRecord":
+    def of(
+        cls, document: Document, *, site: str, base_url: str, signature: str = "", origin: Origin | None = None
+    ) -> "PageRecord":
         """The record of a page that was just read, for an index of this `signature`."""
         content = orjson.dumps([PASSAGES_FORMAT, signature, site, base_url, document], option=orjson.OPT_SORT_KEYS)
-        return cls(site=site, base_url=base_url, digest=hashlib.sha256(content).hexdigest(), document=document)
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(site=site, base_url=base_url, digest=digest, document=document, origin=origin or Origin())
 
 
 def dump_records(records: Iterable[PageRecord]) -> bytes:
@@ -55,4 +72,6 @@ def _record(fields: Mapping[str, Any]) -> PageRecord:
         base_url=fields["base_url"],
         digest=fields["digest"],
         document=Document(**(document | {"sections": sections})),
+        origin=Origin(**fields.get("origin", {})),  # records of before have none
+        passages=fields.get("passages", 0),
     )

@@ -1,0 +1,240 @@
+"""Reading a site over HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+from loopback_site import Answer, Site, serving_site
+
+from chatkit_rag.errors import IngestionError
+from chatkit_rag.ingestion.crawling import read_url
+from chatkit_rag.ingestion.fetching import FetchOptions
+from chatkit_rag.ingestion.folders import SkippedPage
+from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.sitemaps import read_sitemap
+from chatkit_rag.ingestion.sites import PageRead, ReadingPlan
+from chatkit_rag.retrieval.manifest import PageRecord
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = FetchOptions(allow_private=True, retry_wait_seconds=0.01, attempts=1, requests_per_second=10_000)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving_site() as site:
+        yield site
+
+
+async def read(url: str, **choices) -> tuple[list[PageRead], dict[str, str]]:
+    found = [page async for page in read_url(url, options=OPTIONS, **choices)]
+    pages = [page for page in found if isinstance(page, PageRead)]
+    return pages, {page.page: page.reason for page in found if isinstance(page, SkippedPage)}
+
+
+async def test_the_pages_of_a_sitemap_are_read_in_its_order(site: Site):
+    names = [f"page-{number}" for number in range(9)]
+    site.answers["/sitemap.xml"] = Answer.sitemap(*(f"{site.address}/docs/{name}/" for name in names))
+    site.answers |= {f"/docs/{name}/": Answer.page(name.title()) for name in names}
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert [page.document.path for page in pages] == [f"/docs/{name}" for name in names]
+    assert pages[0].document.address == "/docs/page-0/"
+    assert pages[0].document.source == f"{site.address}/docs/page-0/"
+    assert pages[0].document.sections[0].blocks == ("About Page-0.",)
+    assert skipped == {}
+
+
+async def test_an_index_of_sitemaps_also_a_packed_one_is_followed_once(site: Site):
+    import gzip
+
+    here = site.address
+    packed = gzip.compress(Answer.sitemap(f"{here}/b").body.encode())
+    site.answers |= {
+        "/sitemap.xml": Answer.sitemap(
+            f"{here}/one.xml", f"{here}/two.xml.gz", f"{here}/sitemap.xml", kind="sitemapindex"
+        ),
+        "/one.xml": Answer.sitemap(f"{here}/a"),
+        "/two.xml.gz": Answer(packed, content_type="application/gzip"),
+        "/a": Answer.page("A"),
+        "/b": Answer.page("B"),
+    }
+
+    pages, skipped = await read(f"{here}/sitemap.xml")
+
+    assert [page.document.title for page in pages] == ["A", "B"]
+    assert skipped == {}
+    assert site.hits.count("/sitemap.xml") == 1
+
+
+async def test_a_single_page_is_read(site: Site):
+    site.answers["/docs/intro"] = Answer.page("Intro")
+
+    pages, _ = await read(f"{site.address}/docs/intro")
+
+    assert [page.document.path for page in pages] == ["/docs/intro"]
+
+
+async def test_paths_begin_below_the_sites_public_address(site: Site):
+    site.answers["/docs/intro"] = Answer.page("Intro")
+
+    pages, _ = await read(f"{site.address}/docs/intro", base_url="https://example.org/docs/")
+
+    assert [page.document.path for page in pages] == ["/intro"]
+
+
+async def test_what_lies_elsewhere_is_skipped_with_the_reason_and_never_asked_for(site: Site):
+    with serving_site() as other:
+        site.answers["/sitemap.xml"] = Answer.sitemap(
+            f"{other.address}/a",
+            "https://evil.example/",
+            f"{site.address}/a",
+            "file:///etc/passwd",
+            f"{site.address}/a?b=c",
+        )
+        site.answers["/a"] = Answer.page("A")
+
+        pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+        assert other.hits == []
+    assert [page.document.title for page in pages] == ["A"]
+    assert len(skipped) == 4
+    assert "another host" in skipped[f"{other.address}/a"]
+    assert "another host" in skipped["https://evil.example/"]
+    assert "query" in skipped[f"{site.address}/a?b=c"]
+
+
+async def test_robots_are_kept(site: Site):
+    site.answers |= {
+        "/robots.txt": Answer(
+            "User-agent: chatkit-rag\nDisallow: /private/\nUser-agent: *\nDisallow: /", content_type="text/plain"
+        ),
+        "/sitemap.xml": Answer.sitemap(f"{site.address}/a", f"{site.address}/private/b"),
+        "/a": Answer.page("A"),
+        "/private/b": Answer.page("B"),
+    }
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert [page.document.title for page in pages] == ["A"]
+    assert "robots.txt" in skipped[f"{site.address}/private/b"]
+    assert "/private/b" not in site.hits
+
+
+async def test_the_delay_that_robots_ask_for_is_kept(site: Site):
+    site.answers |= {
+        "/robots.txt": Answer("User-agent: *\nCrawl-delay: 0.2", content_type="text/plain"),
+        "/sitemap.xml": Answer.sitemap(f"{site.address}/a", f"{site.address}/b"),
+        "/a": Answer.page("A"),
+        "/b": Answer.page("B"),
+    }
+    import time
+
+    started = time.monotonic()
+    await read(f"{site.address}/sitemap.xml")
+
+    assert (
+        time.monotonic() - started >= 0.4
+    )  # between robots.txt and three requests, the first of which may come at once
+
+
+@pytest.mark.parametrize(
+    "robots", [Answer("busy", 500), Answer("User-agent: *\nCrawl-delay: 3600", content_type="text/plain")]
+)
+async def test_a_site_whose_robots_cannot_be_kept_is_not_read(site: Site, robots: Answer):
+    site.answers |= {"/robots.txt": robots, "/a": Answer.page("A")}
+
+    with pytest.raises(IngestionError, match=r"robots\.txt"):
+        await read(f"{site.address}/a")
+
+    assert site.hits == ["/robots.txt"]
+
+
+async def test_pages_that_cannot_be_read_are_named_and_the_others_go_on(site: Site):
+    bad = {
+        "/gone": Answer("no", 404),
+        "/broken": Answer("no", 500),
+        "/circle": Answer.redirect("/circle"),
+        "/pdf": Answer(b"%PDF", content_type="application/pdf"),
+        "/empty": Answer("<html><body><div id=root></div></body></html>"),
+        "/deep": Answer("<div>" * 100_000),
+        "/large": Answer(b"x" * 6_000_000),
+        "/bomb": Answer(__import__("gzip").compress(bytes(10_000_000)), headers={"Content-Encoding": "gzip"}),
+    }
+    site.answers |= bad | {"/a": Answer.page("A"), "/z": Answer.page("Z"), "/moved": Answer.redirect("/a")}
+    site.answers["/sitemap.xml"] = Answer.sitemap(*(f"{site.address}{path}" for path in ["/a", *bad, "/moved", "/z"]))
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert [page.document.title for page in pages] == ["A", "Z"]
+    reasons = {page.removeprefix(site.address): reason for page, reason in skipped.items()}
+    assert reasons.keys() == {*bad, "/moved"}
+    assert "404" in reasons["/gone"]
+    assert "500" in reasons["/broken"]
+    assert "circle" in reasons["/circle"]
+    assert "application/pdf" in reasons["/pdf"]
+    assert "no text" in reasons["/empty"]
+    assert "deep" in reasons["/deep"]
+    assert "MB" in reasons["/large"]
+    assert "MB" in reasons["/bomb"] or "times" in reasons["/bomb"]
+    assert "one address" in reasons["/moved"]
+
+
+async def test_pages_that_do_not_want_to_be_found_are_left_out_in_silence(site: Site):
+    site.answers |= {
+        "/sitemap.xml": Answer.sitemap(f"{site.address}/a", f"{site.address}/b"),
+        "/a": Answer('<meta name="robots" content="noindex"><main><h1>A</h1><p>Text.</p></main>'),
+        "/b": Answer.page("B"),
+    }
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert [page.document.title for page in pages] == ["B"]
+    assert skipped == {}
+
+
+async def test_a_page_that_has_not_changed_is_not_sent_again(site: Site):
+    site.answers["/a"] = Answer.page("A", etag='"1"')
+    [first], _ = await read(f"{site.address}/a")
+    record = PageRecord.of(first.document, site="", base_url="", origin=first.origin)
+    plan = ReadingPlan(known={record.document.source: record})
+
+    [second], _ = await read(f"{site.address}/a", plan=plan)
+    site.answers["/a"] = Answer.page("A", "New text.", etag='"2"')
+    [third], _ = await read(f"{site.address}/a", plan=plan)
+
+    assert site.headers_of("/a")["if-none-match"] == '"1"'
+    assert second.document == first.document
+    assert third.document.sections[0].blocks == ("New text.",)
+
+
+async def test_a_sitemap_that_is_none_or_away_is_an_error(site: Site):
+    site.answers["/index.xml"] = Answer.sitemap(
+        f"{site.address}/gone.xml", f"{site.address}/a.xml", kind="sitemapindex"
+    )
+    site.answers["/a.xml"] = Answer.sitemap(f"{site.address}/a")
+    site.answers["/a"] = Answer.page("A")
+    site.answers["/cut.xml"] = Answer("<urlset><url><loc>x</loc>", content_type="application/xml")
+
+    with pytest.raises(IngestionError, match="404"):
+        await read(f"{site.address}/sitemap.xml")
+    with pytest.raises(IngestionError, match="XML"):
+        await read(f"{site.address}/cut.xml")
+    pages, skipped = await read(f"{site.address}/index.xml")
+
+    assert [page.document.title for page in pages] == ["A"]
+    assert "404" in skipped[f"{site.address}/gone.xml"]
+
+
+def test_entities_of_a_sitemap_are_not_unfolded():
+    lines = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    bomb = f'<!DOCTYPE urlset [<!ENTITY l0 "lol">{lines}]><urlset><url><loc>http://x/&l9;</loc></url></urlset>'
+    stranger = '<!DOCTYPE urlset [<!ENTITY x SYSTEM "file:///etc/passwd">]><urlset><url><loc>&x;</loc></url></urlset>'
+
+    for text in (bomb, stranger):
+        try:
+            named = read_sitemap(text.encode()).pages
+        except BrokenPage:
+            continue
+        assert sum(map(len, named)) < 100
+        assert "root:" not in "".join(named)

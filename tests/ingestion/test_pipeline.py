@@ -1,0 +1,298 @@
+"""Keeping an index in step with a site: only what changed is read, nothing that is only out of sight is removed."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from loopback_site import Answer, Site, serving_site
+
+from chatkit_rag.documents import Document, Section
+from chatkit_rag.errors import IngestionError
+from chatkit_rag.ingestion import docusaurus
+from chatkit_rag.ingestion.fetching import FetchOptions
+from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, ingest
+from chatkit_rag.retrieval.edge import EdgeIndex
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = FetchOptions(allow_private=True, retry_wait_seconds=0.01, attempts=1, requests_per_second=10_000)
+
+
+@pytest.fixture
+async def index(tmp_path: Path) -> AsyncIterator[EdgeIndex]:
+    async with EdgeIndex(tmp_path / "index") as index:
+        yield index
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving_site() as site:
+        yield site
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"page-{number}.md").write_text(f"# Page {number}\n\nAbout the number {number}.\n")
+    return folder
+
+
+def counts(report: IngestReport) -> tuple[int, int, int, int]:
+    return report.added, report.changed, report.removed, report.unchanged
+
+
+def publish(site: Site, names: list[str]) -> str:
+    site.answers = {f"/{name}": Answer.page(name, etag=f'"{name}"') for name in names}
+    site.answers["/sitemap.xml"] = Answer.sitemap(*(f"{site.address}/{name}" for name in names))
+    return f"{site.address}/sitemap.xml"
+
+
+class TestFolders:
+    async def test_only_pages_that_changed_are_read_again(
+        self, index: EdgeIndex, docs: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        read: list[str] = []
+        genuine = docusaurus.read_sections
+        monkeypatch.setattr(
+            docusaurus, "read_sections", lambda body, **choices: read.append(body) or genuine(body, **choices)
+        )
+        first = await ingest(docs, index)
+        read.clear()
+        (docs / "page-7.md").write_text("# Page 7\n\nAbout another number.\n")
+        for file in docs.iterdir():
+            os.utime(file, (0, 0))  # a checkout gives every file a new time
+
+        second = await ingest(docs, index)
+
+        assert counts(first) == (20, 0, 0, 0)
+        assert counts(second) == (0, 1, 0, 19)
+        assert read == ["# Page 7\n\nAbout another number.\n"]
+        assert second.passages == first.passages == 20
+
+    async def test_an_unchanged_site_of_500_pages_takes_under_a_second(self, index: EdgeIndex, tmp_path: Path):
+        folder = tmp_path / "large"
+        folder.mkdir()
+        for number in range(500):
+            text = "\n\n".join(f"## Part {part}\n\n" + "Words about it. " * 20 for part in range(3))
+            (folder / f"page-{number}.md").write_text(f"# Page {number}\n\n{text}\n")
+        first = await ingest(folder, index)
+
+        started = time.process_time()
+        second = await ingest(folder, index)
+
+        assert counts(second) == (0, 0, 0, 500)
+        assert second.generation == first.generation
+        assert time.process_time() - started < 1
+
+    async def test_a_page_that_cannot_be_read_any_more_stays_as_it_was(self, index: EdgeIndex, docs: Path):
+        await ingest(docs, index)
+        (docs / "page-3.md").write_text("---\ntitle: a: b\n---\nBroken.")
+
+        report = await ingest(docs, index)
+
+        assert counts(report) == (0, 0, 0, 20)
+        assert [page.page for page in report.skipped] == ["page-3.md"]
+        assert await index.page("/page-3") is not None
+
+    async def test_half_a_site_is_not_removed_unless_that_is_wanted(self, index: EdgeIndex, docs: Path):
+        await ingest(docs, index)
+        for number in range(11):
+            (docs / f"page-{number}.md").unlink()
+
+        with pytest.raises(IngestionError, match=r"11 of the site's 20 pages.*--allow-removals"):
+            await ingest(docs, index)
+        assert len(await index.records()) == 20
+        report = await ingest(docs, index, allow_removals=True)
+
+        assert counts(report) == (0, 0, 11, 9)
+
+    async def test_a_few_pages_go_without_asking(self, index: EdgeIndex, docs: Path):
+        await ingest(docs, index)
+        for number in range(8):
+            (docs / f"page-{number}.md").unlink()
+
+        assert counts(await ingest(docs, index)) == (0, 0, 8, 12)
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
+    async def test_a_folder_that_cannot_be_read_removes_nothing(self, index: EdgeIndex, docs: Path):
+        (docs / "part").mkdir()
+        (docs / "part/page.md").write_text("# Part\n\nText.")
+        await ingest(docs, index)
+        (docs / "part").chmod(0)
+        (docs / "page-1.md").unlink()
+
+        report = await ingest(docs, index)
+
+        assert counts(report) == (0, 0, 0, 21)
+
+    async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+        self, index: EdgeIndex, docs: Path, tmp_path: Path
+    ):
+        await ingest(docs, index)
+        (docs / "page-1.md").write_text("# One\n\nAnew.")
+        (docs / "page-2.md").unlink()
+        (docs / "new.md").write_text("# New\n\nText.")
+        journal = tmp_path / "journal"
+
+        report = await ingest(docs, index, dry_run=True, journal=journal)
+
+        assert counts(report) == (1, 1, 1, 18)
+        assert await index.generation() == "gen-1"
+        assert not journal.exists()
+
+    async def test_progress_tells_pages_passages_and_how_many_there_are(self, index: EdgeIndex, docs: Path):
+        told: list[IngestProgress] = []
+
+        await ingest(docs, index, on_progress=told.append)
+
+        assert [progress.pages for progress in told] == list(range(1, 21))
+        assert told[-1] == IngestProgress(pages=20, passages=20, total=20, page="/page-9")
+
+    async def test_a_built_site_is_told_by_what_is_there_unless_its_kind_is_named(
+        self, index: EdgeIndex, tmp_path: Path
+    ):
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site/index.html").write_text("<main><h1>Home</h1><p>Text.</p></main>")
+
+        report = await ingest(tmp_path / "site", index)
+
+        assert counts(report) == (1, 0, 0, 0)
+        with pytest.raises(IngestionError, match="no page"):
+            await ingest(tmp_path / "site", index, kind="docusaurus")
+        with pytest.raises(IngestionError, match="auto, docusaurus"):
+            await ingest(tmp_path / "site", index, kind="wordpress")
+
+
+class TestSites:
+    async def test_an_unchanged_site_is_asked_and_not_sent_again(self, index: EdgeIndex, site: Site):
+        url = publish(site, ["a", "b", "c"])
+        first = await ingest(url, index, fetching=OPTIONS)
+        site.answers["/b"] = Answer.page("b", "New.", etag='"2"')
+
+        second = await ingest(url, index, fetching=OPTIONS)
+
+        assert counts(first) == (3, 0, 0, 0)
+        assert counts(second) == (0, 1, 0, 2)
+        assert site.headers_of("/a")["if-none-match"] == '"a"'
+        hits = (await index.search("new")).hits
+        assert hits[0].passage.url == f"{site.address}/b"
+
+    @pytest.mark.parametrize("status", [404, 410, 500, 503])
+    async def test_pages_that_fail_in_the_middle_stay(self, index: EdgeIndex, site: Site, status: int):
+        url = publish(site, [f"page-{number}" for number in range(12)])
+        await ingest(url, index, fetching=OPTIONS)
+        for number in range(2, 9):
+            site.answers[f"/page-{number}"] = Answer("away", status)
+
+        report = await ingest(url, index, fetching=OPTIONS)
+
+        assert counts(report) == (0, 0, 0, 12)
+        assert len(report.skipped) == 7
+        assert len(await index.records()) == 12
+
+    async def test_a_site_that_is_away_is_an_error_and_changes_nothing(self, index: EdgeIndex, site: Site):
+        url = publish(site, ["a", "b"])
+        await ingest(url, index, fetching=OPTIONS)
+        site.answers = {"/robots.txt": Answer("away", 503)}
+
+        with pytest.raises(IngestionError, match="503"):
+            await ingest(url, index, fetching=OPTIONS)
+
+        assert len(await index.records()) == 2
+
+    async def test_a_sitemap_that_lost_most_of_its_pages_removes_none(self, index: EdgeIndex, site: Site):
+        names = [f"page-{number}" for number in range(12)]
+        url = publish(site, names)
+        await ingest(url, index, fetching=OPTIONS)
+        publish(site, names[:4])
+
+        with pytest.raises(IngestionError, match="8 of the site's 12"):
+            await ingest(url, index, fetching=OPTIONS)
+
+        assert len(await index.records()) == 12
+
+    async def test_a_part_of_the_sitemap_that_is_away_removes_nothing(self, index: EdgeIndex, site: Site):
+        here = site.address
+        publish(site, ["a", "b", "c"])
+        site.answers |= {
+            "/index.xml": Answer.sitemap(f"{here}/one.xml", f"{here}/two.xml", kind="sitemapindex"),
+            "/one.xml": Answer.sitemap(f"{here}/a"),
+            "/two.xml": Answer.sitemap(f"{here}/b", f"{here}/c"),
+        }
+        await ingest(f"{here}/index.xml", index, fetching=OPTIONS)
+        del site.answers["/two.xml"]
+
+        report = await ingest(f"{here}/index.xml", index, fetching=OPTIONS)
+
+        assert counts(report) == (0, 0, 0, 3)
+        assert report.skipped[0].page == f"{here}/two.xml"
+
+    async def test_an_interrupted_run_goes_on_where_it_stopped(self, index: EdgeIndex, site: Site, tmp_path: Path):
+        names = [f"page-{number}" for number in range(12)]
+        url = publish(site, names)
+        journal = tmp_path / "journal.jsonl"
+
+        def stop_after_eight(progress: IngestProgress) -> None:
+            if progress.pages == 8:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await ingest(url, index, fetching=OPTIONS, journal=journal, on_progress=stop_after_eight)
+        assert await index.generation() == ""
+        with journal.open("ab") as file:
+            file.write(b'{"site": "cut o')
+        site.requests.clear()
+        report = await ingest(url, index, fetching=OPTIONS, journal=journal)
+
+        assert counts(report) == (12, 0, 0, 0)
+        pages = [path for path in site.hits if path.startswith("/page")]
+        assert 4 <= len(pages) <= 5
+        assert not journal.exists()
+
+    async def test_patterns_are_asked_before_a_page_is_fetched(self, index: EdgeIndex, site: Site):
+        url = publish(site, ["guide/a", "guide/b", "blog/c"])
+
+        report = await ingest(url, index, fetching=OPTIONS, include=["guide/*"], exclude=["*/b"])
+
+        assert report.pages == 1
+        assert not {"/guide/b", "/blog/c"} & set(site.hits)
+
+    async def test_private_addresses_are_refused_unless_they_are_allowed(self, index: EdgeIndex, site: Site):
+        url = publish(site, ["a"])
+
+        with pytest.raises(IngestionError, match="this machine's own"):
+            await ingest(url, index)
+
+        assert site.hits == []
+
+
+class TestDocuments:
+    async def test_documents_of_any_origin_come_and_go_alike(self, index: EdgeIndex):
+        async def documents(*names: str) -> AsyncIterator[Document]:
+            for name in names:
+                section = Section(heading_path=(name,), blocks=(f"About {name}.",))
+                yield Document(path=f"/{name}", title=name, sections=(section,), metadata={"version": "1"})
+
+        await ingest(documents("a", "b"), index, site="one")
+        await ingest(documents("x"), index, site="two")
+        report = await ingest(documents("b", "c"), index, site="one")
+
+        assert counts(report) == (1, 0, 1, 1)
+        assert [record.document.path for record in await index.records()] == ["/b", "/c", "/x"]
+        assert (await index.search("about c", site="one")).hits[0].passage.metadata == {"version": "1"}
+
+    async def test_documents_that_end_in_an_error_change_nothing(self, index: EdgeIndex):
+        async def documents(*, fails: bool) -> AsyncIterator[Document]:
+            yield Document(path="/a", title="A", sections=(Section(heading_path=("A",), blocks=("Text.",)),))
+            if fails:
+                raise ConnectionError("the CMS went away")
+
+        await ingest(documents(fails=False), index)
+        with pytest.raises(ConnectionError):
+            await ingest(documents(fails=True), index)
+
+        assert await index.generation() == "gen-1"
