@@ -28,6 +28,7 @@
         ├── NotFound                  not there, or not yours: the two look the same
         ├── Conflict                  it does not fit the present state
         │   ├── ThreadBusy            an answer is being written in the thread
+        │   ├── TooManyFiles          the reader has as many files as they may
         │   └── RequestInFlight       the same request is being carried out
         ├── TooManyRequests           the client asks for more than its share
         │   └── TooManyStreams        as many answers as one reader may have are under way
@@ -187,6 +188,12 @@ class ThreadBusy(Conflict):
     """An answer is being written in the thread; the next message may follow when it is complete."""
 
     code = "thread_busy"
+
+
+class TooManyFiles(Conflict):
+    """The reader has as many files as they may; another can be attached when some were deleted."""
+
+    code = "too_many_files"
 
 
 class RequestInFlight(Conflict):

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     """Whether readers may ask without signing in; on a loopback address they always may."""
     attachments: Literal["local", "s3"] | bool = False
     """Whether readers may attach files; they are kept in the data directory (`local`, or `true`), or on S3."""
+    files_per_reader: int = Field(default=200, ge=0)
+    """How many files one reader may have; 0 for any number."""
+    file_bytes_per_reader: int = Field(default=500 * 1024 * 1024, ge=0)
+    """How many bytes one reader's files may have together; 0 for any number."""
     s3_bucket: str = ""
     """The bucket for readers' files."""
     s3_endpoint: str = ""

@@ -23,6 +23,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.attachments import FileQuota
 from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
 from chatkit_rag.stores.cached import CachedStore
@@ -94,8 +95,9 @@ def build_attachment_store(settings: Settings) -> LocalAttachmentStore | S3Attac
     if not settings.attachments:
         return None
     secret = session_secret(settings)
+    quota = FileQuota(files=settings.files_per_reader, bytes=settings.file_bytes_per_reader)
     if settings.attachments != "s3":
-        return LocalAttachmentStore(settings.attachments_dir, secret=secret, base_url=settings.public_url)
+        return LocalAttachmentStore(settings.attachments_dir, secret=secret, base_url=settings.public_url, quota=quota)
     if not settings.s3_bucket:
         raise ConfigurationError(f"readers' files are to be kept on S3: name the bucket in {PREFIX}S3_BUCKET")
     access_key, secret_key = (
@@ -113,6 +115,7 @@ def build_attachment_store(settings: Settings) -> LocalAttachmentStore | S3Attac
         access_key=access_key,
         secret_key=secret_key,
         base_url=settings.public_url,
+        quota=quota,
     )
 
 

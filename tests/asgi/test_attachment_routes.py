@@ -26,6 +26,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import Settings
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.attachments import FileQuota
 from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
 from chatkit_rag.stores.memory import MemoryStore
@@ -717,6 +718,72 @@ class TestAddresses:
         refused = await ada.post("/", json=body, headers={"Host": "evil.example/<script>"})
 
         assert "evil" not in json.dumps(refusal(refused, 422))
+
+
+class TestQuota:
+    """How much a reader may have here; 3 files and 20 bytes in these tests."""
+
+    @pytest.fixture
+    async def http(
+        self, store: FailingStore, course_index: EdgeIndex, folder: Path
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        files = LocalAttachmentStore(folder, secret=SECRET, quota=FileQuota(files=3, bytes=20))
+        server = RagChatServer(store, sources=[CourseSource(course_index)], model="extractive", attachment_store=files)
+        app = ChatApp(server, authenticate=nobody, sessions=TOKENS)
+        async with app.lifespan(), client_of(app) as http:
+            http.headers.update(bearer(ADA))
+            yield http
+
+    async def declared(self, http: httpx.AsyncClient, size: int) -> httpx.Response:
+        return await http.post("/", json=request("attachments.create", name="a.txt", size=size, mime_type="text/plain"))
+
+    @pytest.mark.parametrize("size", [1, 10], ids=["too many", "too large"])
+    async def test_more_is_refused_until_something_goes(self, http: httpx.AsyncClient, size: int, folder: Path):
+        taken = [await attach(http, b"x" * size) for _ in range(3 if size == 1 else 2)]
+
+        for refused in (await self.declared(http, size), await http.post("/attachments", **form(b"x" * size))):
+            assert refusal(refused, 409)["code"] == "too_many_files"
+        assert len(stored(folder)) == len(taken)
+
+        await call(http, "attachments.delete", attachment_id=taken[0]["id"])
+        assert (await self.declared(http, size)).status_code == 200
+
+    async def test_what_is_announced_counts(self, http: httpx.AsyncClient):
+        assert (await self.declared(http, 15)).status_code == 200
+
+        refusal(await self.declared(http, 6), 409)
+
+        assert (await self.declared(http, 5)).status_code == 200
+
+    async def test_of_many_at_once_no_more_are_taken_than_may_be(self, http: httpx.AsyncClient, store: FailingStore):
+        answers = await asyncio.gather(*(self.declared(http, 1) for _ in range(10)))
+
+        assert {answer.status_code for answer in answers} <= {200, 409}
+        held = await store.load_attachments(RequestContext(principal=ADA))
+        assert len(held) == [answer.status_code for answer in answers].count(200) <= 3
+
+    async def test_other_readers_have_their_own(self, http: httpx.AsyncClient):
+        for _ in range(3):
+            await attach(http, b"x")
+
+        answer = await http.post("/attachments", headers=bearer(EVE), **form(b"x"))
+
+        assert answer.status_code == 200
+
+    async def test_settings_say_how_much(self, tmp_path: Path):
+        settings = {"allow_anonymous": True, "attachments": "local", "files_per_reader": 1, "model": "extractive"}
+        app = create_app(Settings(data_dir=tmp_path, **settings))
+        async with app.lifespan(), client_of(app) as http:
+            token = (await http.post("/session", json={})).json()["client_secret"]
+            http.headers["Authorization"] = f"Bearer {token}"
+            await attach(http)
+
+            refusal(await http.post("/attachments", **form(TEXT)), 409)
+        app = create_app(Settings(data_dir=tmp_path, **{**settings, "files_per_reader": 0, "file_bytes_per_reader": 9}))
+        async with app.lifespan(), client_of(app) as http:
+            http.headers["Authorization"] = f"Bearer {token}"
+
+            refusal(await http.post("/attachments", **form(TEXT)), 409)
 
 
 class TestAService:

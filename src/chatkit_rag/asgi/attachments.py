@@ -17,8 +17,10 @@ from chatkit_rag.asgi.uploads import IncomingFile, incoming_file
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import Conflict, Forbidden, UnsupportedMediaType
 from chatkit_rag.protocol.events import to_json
+from chatkit_rag.protocol.hook_store import HookStore
+from chatkit_rag.stores.announcing import announce, check_room
 from chatkit_rag.stores.attachments import BaseAttachmentStore
-from chatkit_rag.stores.base import NotFound
+from chatkit_rag.stores.base import NotFound, Store
 from chatkit_rag.stores.links import Purpose
 from chatkit_rag.stores.media import RASTER_IMAGES, media_type_of
 from chatkit_rag.stores.shielding import run_to_end
@@ -30,7 +32,7 @@ class AttachmentRoutes:
     def __init__(
         self, server: ChatKitServer[RequestContext], files: BaseAttachmentStore, identification: Identification
     ) -> None:
-        self._server = server
+        self._store: Store = server.store.unwrapped if isinstance(server.store, HookStore) else server.store
         self._files = files
         self._identification = identification
 
@@ -50,17 +52,20 @@ class AttachmentRoutes:
         async with incoming_file(request, largest=self._files.largest) as file:
             attachment = self._files.describe(file.name, file.media_type, context)
             # The record before the bytes, as in two phases: what a crash leaves behind is found by it.
-            await run_to_end(self._server.store.save_attachment(attachment, context))
+            await announce(self._store, self._files, attachment, context)
             try:
-                return _answer(await self._receive(attachment, file, context))
+                complete = await self._receive(attachment, file, context)
+                await check_room(self._store, self._files, context)  # only now is its size known
             except BaseException:
-                await run_to_end(self._server.store.delete_attachment(attachment.id, context))
+                await self._files.delete_attachment(attachment.id, context)
+                await run_to_end(self._store.delete_attachment(attachment.id, context))
                 raise
+        return _answer(complete)
 
     async def _upload(self, request: Request) -> Response:
         """The file of a record that waits for it: ChatKit's upload strategy `two_phase`."""
         context = await self._signed("upload", request)
-        attachment = await self._server.store.load_attachment(request.path_params["id"], context)
+        attachment = await self._store.load_attachment(request.path_params["id"], context)
         if attachment.upload_descriptor is None:
             raise Conflict("the file was uploaded already", details={"attachment": attachment.id})
         async with incoming_file(request, largest=self._files.largest) as file:
@@ -75,13 +80,20 @@ class AttachmentRoutes:
         size = await self._files.write(waiting, file.chunks, context)
         try:
             # As it is now: it may have been deleted while its bytes came, and is not brought back then.
-            waiting = await self._server.store.load_attachment(waiting.id, context)
+            waiting = await self._waiting(waiting.id, context)
             complete = self._files.complete(waiting, size, context)
-            await run_to_end(self._server.store.save_attachment(complete, context))
+            await run_to_end(self._store.save_attachment(complete, context))
         except BaseException:
             await self._files.delete_attachment(waiting.id, context)
             raise
         return complete
+
+    async def _waiting(self, attachment_id: str, context: RequestContext) -> Attachment:
+        """The record of a file that is not complete. Raises NotFound, also while it is being deleted."""
+        attachment = await self._store.load_attachment(attachment_id, context)
+        if attachment.thread_id is not None:
+            raise NotFound("attachment", attachment_id)
+        return attachment
 
     async def _download(self, request: Request) -> Response:
         """The owner's file to be saved; with a signature, a raster image to be looked at."""
@@ -89,7 +101,7 @@ class AttachmentRoutes:
             context = await self._signed("preview", request)
         else:
             context = RequestContext(principal=await self._identification.reader(request))
-        attachment = await self._server.store.load_attachment(request.path_params["id"], context)
+        attachment = await self._store.load_attachment(request.path_params["id"], context)
         if attachment.upload_descriptor is not None:
             raise NotFound("attachment", attachment.id)
         file = await self._files.read(attachment.id, context)

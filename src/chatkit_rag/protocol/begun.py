@@ -21,6 +21,7 @@ from chatkit_rag.protocol.beginning import Beginning
 from chatkit_rag.protocol.engine import Engine
 from chatkit_rag.protocol.idempotency import Claim, replay
 from chatkit_rag.protocol.lease import ThreadLease
+from chatkit_rag.protocol.operations.files import claim_files
 from chatkit_rag.protocol.turn import Turn
 from chatkit_rag.stores.shielding import run_to_end
 
@@ -49,6 +50,7 @@ async def begin(
         if not isinstance(request, ThreadsCreateReq | ThreadsCustomActionReq):
             lease = await ThreadLease.take(engine, request.params.thread_id, context)
         beginning = await prepare(engine, request, context)
+        await claim_files(engine, beginning.files, beginning.thread.id, context)
         behind = beginning.behind or await _newest(engine, beginning, context)
         await claim.note(beginning.thread.id, behind)
         if beginning.is_new:
@@ -62,8 +64,6 @@ async def begin(
 
 
 async def _store(engine: Engine, beginning: Beginning, context: RequestContext) -> None:
-    for file in beginning.files:
-        await run_to_end(engine.store.save_attachment(file, context))
     if beginning.item is not None:
         is_new = isinstance(beginning.item, UserMessageItem)
         write = engine.store.add_thread_item if is_new else engine.store.save_item
@@ -83,6 +83,10 @@ async def _give_up(
     """Undoes what was done so far; what cannot be undone is logged, and its cause is what the client is told of."""
     try:
         if beginning is not None and beginning.is_new:
+            # An older thread keeps what it has claimed, to be sent again: another of its messages may have claimed it.
+            if beginning.files:
+                ids = [file.id for file in beginning.files]
+                await engine.claims.release_attachments(ids, beginning.thread.id, context)
             await engine.store.delete_thread(beginning.thread.id, context)
         await claim.forget()
     except ChatKitRagError as exc:

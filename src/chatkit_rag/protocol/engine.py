@@ -7,7 +7,8 @@ from chatkit.server import ChatKitServer
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.hook_store import HookStore
 from chatkit_rag.protocol.requests import RequestLimits
-from chatkit_rag.stores.base import KeepsLeases, RemembersRequests, Store
+from chatkit_rag.stores.base import ClaimsAttachments, KeepsLeases, RemembersRequests, Store
+from chatkit_rag.stores.claims import InProcessClaims
 from chatkit_rag.stores.coordination import InProcessCoordination
 
 
@@ -36,6 +37,8 @@ class Engine:
     """Its store, as it is."""
     leases: KeepsLeases
     requests: RemembersRequests
+    claims: ClaimsAttachments
+    """Which thread each attachment belongs to."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     turns: TurnOptions = field(default_factory=TurnOptions)
 
@@ -51,7 +54,7 @@ def drive(
 ) -> Engine:
     """The engine for `server`, whose hooks see its store through a `HookStore` from now on.
 
-    What the store cannot do for all processes over it (leases, remembered requests) is done in this one.
+    What the store cannot do for all processes over it (leases, remembered requests, claims) is done in this one.
     """
     if not isinstance(server.store, HookStore):
         server.store = HookStore(server.store)
@@ -61,6 +64,7 @@ def drive(
         server=server,
         store=store,
         leases=store if isinstance(store, KeepsLeases) else fall_back,
+        claims=store if isinstance(store, ClaimsAttachments) else InProcessClaims(store),
         requests=store if isinstance(store, RemembersRequests) else fall_back,
         limits=limits or RequestLimits(),
         turns=turns or TurnOptions(),

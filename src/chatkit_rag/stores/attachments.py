@@ -35,6 +35,7 @@ from chatkit_rag.errors import (
     Conflict,
     InvalidRequest,
     PayloadTooLarge,
+    TooManyFiles,
     UnsupportedMediaType,
 )
 from chatkit_rag.stores.base import NotFound
@@ -55,6 +56,28 @@ _WITH_THE_RECORD = AnyUrl("about:blank")
 
 _ID = re.compile(r"[a-z]+_[0-9a-z]{8,64}")
 """Ours and ChatKit's own: no id of this form is a path, nor a device's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileQuota:
+    """How much a reader may have lying here; 0 for any number."""
+
+    files: int = 200
+    bytes: int = 500 * 1024 * 1024
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is anything to check."""
+        return self.files > 0 or self.bytes > 0
+
+    def check(self, held: Sequence[Attachment]) -> None:
+        """Raises TooManyFiles where these are more, or larger; what waits for its upload counts as it was declared."""
+        size = sum((attachment.metadata or {}).get(SIZE, 0) for attachment in held)
+        if 0 < self.files < len(held) or 0 < self.bytes < size:
+            raise TooManyFiles(
+                "you have as many files here as can be kept: delete conversations with files first",
+                details={"limit_files": self.files, "limit_bytes": self.bytes},
+            )
 
 
 @runtime_checkable
@@ -120,6 +143,7 @@ class BaseAttachmentStore(AttachmentStore[RequestContext]):
         base_url: str = "",
         media_types: Collection[str] = MEDIA_TYPES,
         largest: int = LARGEST_FILE,
+        quota: FileQuota | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Where files go is the subclass's to say.
@@ -129,6 +153,7 @@ class BaseAttachmentStore(AttachmentStore[RequestContext]):
             base_url: where browsers reach the chat's routes; empty for the address that a request came to.
             media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
             largest: the size of the largest file, in bytes.
+            quota: how much a reader may have lying here.
             clock: the present moment.
 
         Raises:
@@ -137,6 +162,7 @@ class BaseAttachmentStore(AttachmentStore[RequestContext]):
         if unknown := sorted(set(media_types) - MEDIA_TYPES):
             raise ConfigurationError(f"files of these kinds cannot be checked: {', '.join(unknown)}")
         self.largest = largest
+        self.quota = quota or FileQuota()
         self._base_url = base_url.rstrip("/")
         self._media_types = frozenset(media_types)
         self._links = SignedLinks(secret, clock=clock)

@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from chatkit_rag.context import utc_now
-from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, StoredFile
+from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, FileQuota, StoredFile
 from chatkit_rag.stores.files import FileInPlace, on_disk, pieces_of, unfinished
 from chatkit_rag.stores.media import MEDIA_TYPES
 
@@ -24,6 +24,7 @@ class LocalAttachmentStore(BaseAttachmentStore):
         base_url: str = "",
         media_types: Collection[str] = MEDIA_TYPES,
         largest: int = LARGEST_FILE,
+        quota: FileQuota | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """A store of files; the folder is made at the first one.
@@ -34,12 +35,15 @@ class LocalAttachmentStore(BaseAttachmentStore):
             base_url: where browsers reach the chat's routes; empty for the address that a request came to.
             media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
             largest: the size of the largest file, in bytes.
+            quota: how much a reader may have lying here.
             clock: the present moment.
 
         Raises:
             ConfigurationError: the secret is too short, or the bytes of a media type cannot be checked.
         """
-        super().__init__(secret=secret, base_url=base_url, media_types=media_types, largest=largest, clock=clock)
+        super().__init__(
+            secret=secret, base_url=base_url, media_types=media_types, largest=largest, quota=quota, clock=clock
+        )
         self._root = Path(folder).absolute()
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from chatkit_rag.context import utc_now
 from chatkit_rag.errors import MissingExtra
-from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, StoredFile
+from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, FileQuota, StoredFile
 from chatkit_rag.stores.files import on_disk
 from chatkit_rag.stores.media import MEDIA_TYPES
 from chatkit_rag.stores.shielding import run_to_end
@@ -47,6 +47,7 @@ class S3AttachmentStore(BaseAttachmentStore):
         base_url: str = "",
         media_types: Collection[str] = MEDIA_TYPES,
         largest: int = LARGEST_FILE,
+        quota: FileQuota | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Connects to nothing yet.
@@ -66,13 +67,16 @@ class S3AttachmentStore(BaseAttachmentStore):
             base_url: where browsers reach the chat's routes; empty for the address that a request came to.
             media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
             largest: the size of the largest file, in bytes.
+            quota: how much a reader may have lying here.
             clock: the present moment.
 
         Raises:
             ConfigurationError: the secret is too short, the bytes of a media type cannot be checked, or the client is
                 not installed.
         """
-        super().__init__(secret=secret, base_url=base_url, media_types=media_types, largest=largest, clock=clock)
+        super().__init__(
+            secret=secret, base_url=base_url, media_types=media_types, largest=largest, quota=quota, clock=clock
+        )
         try:
             from chatkit_rag.stores.s3_bucket import Bucket
         except ImportError as exc:

@@ -176,6 +176,36 @@ class KeepsLeases(Protocol):
         ...
 
 
+NO_THREAD = ""
+"""The thread of attachments that are being deleted: no thread is called so."""
+
+
+@runtime_checkable
+class ClaimsAttachments(Protocol):
+    """A store that says, for all processes over it, which thread an attachment belongs to."""
+
+    async def claim_attachments(self, attachment_ids: Sequence[str], thread_id: str, context: RequestContext) -> bool:
+        """Whether all of them belong to the thread now (`thread_id`); else nothing is changed.
+
+        One that is not there, or belongs to another thread, is not to be had. The thread need not be there yet, and is
+        `NO_THREAD` before a deletion. Of several claims at once, one gets an attachment.
+        """
+        ...
+
+    async def release_attachments(self, attachment_ids: Sequence[str], thread_id: str, context: RequestContext) -> None:
+        """Takes them out of the thread; those that are not in it are passed over."""
+        ...
+
+
+@runtime_checkable
+class ListsAttachments(Protocol):
+    """A store that knows all attachments of a reader."""
+
+    async def load_attachments(self, context: RequestContext) -> Sequence[Attachment]:
+        """The records of all attachments of `context.owner`, in no order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedRequest:
     """A request that carried an idempotency key."""

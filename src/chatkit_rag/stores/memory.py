@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
+from chatkit_rag.stores.claims import claimed_for
 from chatkit_rag.stores.coordination import InProcessCoordination
 from chatkit_rag.stores.paging import clamped, page_of
 from chatkit_rag.stores.storable import check_item, check_storable
@@ -177,6 +178,27 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """See `Store.delete_attachment`."""
         self._of(context).attachments.pop(attachment_id, None)
+
+    async def claim_attachments(self, attachment_ids: Sequence[str], thread_id: str, context: RequestContext) -> bool:
+        """See `ClaimsAttachments.claim_attachments`."""
+        kept = self._of(context).attachments
+        known = [kept[id_] for id_ in dict.fromkeys(attachment_ids) if id_ in kept]
+        claimed = [claimed for each in known if (claimed := claimed_for(thread_id, each)) is not None]
+        if len(claimed) < len(set(attachment_ids)):
+            return False
+        kept.update({each.id: each for each in claimed})
+        return True
+
+    async def release_attachments(self, attachment_ids: Sequence[str], thread_id: str, context: RequestContext) -> None:
+        """See `ClaimsAttachments.release_attachments`."""
+        kept = self._of(context).attachments
+        for id_ in attachment_ids:
+            if id_ in kept and kept[id_].thread_id == thread_id:
+                kept[id_] = kept[id_].model_copy(update={"thread_id": None})
+
+    async def load_attachments(self, context: RequestContext) -> Sequence[Attachment]:
+        """See `ListsAttachments.load_attachments`."""
+        return [attachment.model_copy(deep=True) for attachment in self._of(context).attachments.values()]
 
     def _of(self, context: RequestContext) -> _Owned:
         """What is the reader's; nothing, that is not kept, where there is nothing."""

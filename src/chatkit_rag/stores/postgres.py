@@ -11,6 +11,7 @@ from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import BaseStore, NotFound
 from chatkit_rag.stores.interrupted import item_from_json
 from chatkit_rag.stores.paging import clamped
+from chatkit_rag.stores.postgres_attachments import PostgresAttachments
 from chatkit_rag.stores.postgres_coordination import PostgresCoordination
 from chatkit_rag.stores.postgres_database import PostgresDatabase
 from chatkit_rag.stores.postgres_drivers import Row
@@ -32,7 +33,7 @@ _LONG_SECONDS = 30.0
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class PostgresStore(PostgresCoordination, BaseStore):
+class PostgresStore(PostgresCoordination, PostgresAttachments, BaseStore):
     """A `Store` in Postgres, opened at its first use. Each operation is one statement, and one flight.
 
     A database that is away is waited for `patience` seconds by each operation, which then raises StoreUnavailable;

@@ -29,6 +29,10 @@ class Statements:
     load_attachment: str
     save_attachment: str
     delete_attachment: str
+    load_attachments: str
+    claim_attachments: str
+    """A row for each, or none at all."""
+    release_attachments: str
     take_lease: str
     """A row where it was taken."""
     release_lease: str
@@ -98,6 +102,21 @@ def statements(schema: str) -> Statements:
             ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload
             RETURNING id""",
         delete_attachment=f"DELETE FROM {s}.attachments WHERE {_OWNER} AND id = $3",
+        load_attachments=f"SELECT id, payload FROM {s}.attachments WHERE {_OWNER}",
+        # Locked in one order, and looked at again when the lock is had: of two claims at once, the second finds none.
+        claim_attachments=f"""
+            WITH free AS MATERIALIZED (
+                SELECT id FROM {s}.attachments WHERE {_OWNER} AND id = ANY ($3::text[])
+                AND coalesce(payload::json ->> 'thread_id', $4::text) = $4::text
+                ORDER BY id FOR UPDATE
+            )
+            UPDATE {s}.attachments SET payload = {_with_thread("to_json($4::text)")}
+            WHERE {_OWNER} AND id IN (SELECT id FROM free)
+            AND (SELECT count(*) FROM free) = cardinality($3::text[])
+            RETURNING id""",
+        release_attachments=f"""
+            UPDATE {s}.attachments SET payload = {_with_thread("'null'::json")}
+            WHERE {_OWNER} AND id = ANY ($3::text[]) AND payload::json ->> 'thread_id' = $4::text""",
         take_lease=f"""
             INSERT INTO {s}.leases AS known (tenant, user_id, thread_id, holder, until)
             VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5::float8))
@@ -126,6 +145,16 @@ def statements(schema: str) -> Statements:
         note_request=f"UPDATE {s}.requests SET payload = $4, given_up = {_moment(5)} WHERE {_OWNER} AND key = $3",
         forget_request=f"DELETE FROM {s}.requests WHERE {_OWNER} AND key = $3",
     )
+
+
+def _with_thread(value: str) -> str:
+    """An attachment's payload with another thread; `json` leaves the rest as it was written."""
+    return f"""(
+        SELECT json_object_agg(key, value)::text FROM (
+            SELECT key, value FROM json_each(payload::json) WHERE key <> 'thread_id'
+            UNION ALL SELECT 'thread_id', {value}
+        ) AS fields
+    )"""
 
 
 def _first(table: str, within: str, order: str, limit: int) -> str:

@@ -21,6 +21,7 @@ from chatkit_rag.stores.rows import (
     thread_from_json,
     thread_to_json,
 )
+from chatkit_rag.stores.sql_attachments import SQLiteAttachments
 from chatkit_rag.stores.sql_coordination import SQLiteCoordination
 from chatkit_rag.stores.sql_file import SQLiteFile
 from chatkit_rag.stores.storable import check_item, check_storable
@@ -30,7 +31,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class SQLiteStore(SQLiteCoordination, BaseStore):
+class SQLiteStore(SQLiteCoordination, SQLiteAttachments, BaseStore):
     """A `Store` in one SQLite file, opened at its first use.
 
     Writes that come at the same time are committed together, each is acknowledged when it is on the disk, and none is

@@ -32,6 +32,14 @@ SAVE_ATTACHMENT = """
     ON CONFLICT (tenant, user, id) DO UPDATE SET payload = excluded.payload"""
 LOAD_ATTACHMENT = f"SELECT payload FROM attachments WHERE {_OWNER} AND id = ?"
 DELETE_ATTACHMENT = f"DELETE FROM attachments WHERE {_OWNER} AND id = ?"
+LOAD_ATTACHMENTS = f"SELECT id, payload FROM attachments WHERE {_OWNER}"
+CLAIMABLE_ATTACHMENTS = f"""
+    SELECT id FROM attachments WHERE {_OWNER} AND id IN (SELECT value FROM json_each(?))
+    AND coalesce(json_extract(payload, '$.thread_id'), ?) = ?"""
+CLAIM_ATTACHMENT = f"UPDATE attachments SET payload = json_set(payload, '$.thread_id', ?) WHERE {_OWNER} AND id = ?"
+RELEASE_ATTACHMENT = f"""
+    UPDATE attachments SET payload = json_set(payload, '$.thread_id', NULL)
+    WHERE {_OWNER} AND id IN (SELECT value FROM json_each(?)) AND json_extract(payload, '$.thread_id') = ?"""
 
 TAKE_LEASE = """
     INSERT INTO leases (tenant, user, thread_id, holder, until) VALUES (?, ?, ?, ?, ?)

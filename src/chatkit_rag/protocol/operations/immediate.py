@@ -34,7 +34,8 @@ from chatkit_rag.protocol.hook_store import for_hooks
 from chatkit_rag.protocol.items import TurnItems, find_item
 from chatkit_rag.protocol.operations.files import delete_files, with_previews
 from chatkit_rag.protocol.threads import open_thread, sender_of
-from chatkit_rag.stores.base import patch_thread
+from chatkit_rag.stores.announcing import announce
+from chatkit_rag.stores.base import NO_THREAD, patch_thread
 from chatkit_rag.stores.paging import DEFAULT_PAGE, clamped
 from chatkit_rag.stores.shielding import run_to_end
 
@@ -88,8 +89,9 @@ async def give_feedback(engine: Engine, request: ItemsFeedbackReq, context: Requ
 
 async def create_attachment(engine: Engine, request: AttachmentsCreateReq, context: RequestContext) -> Attachment:
     """`attachments.create`: a record of a file that is going to be uploaded."""
-    attachment = await _attachment_store(engine).create_attachment(request.params, context)
-    await run_to_end(engine.store.save_attachment(attachment, context))
+    files = _attachment_store(engine)
+    attachment = await files.create_attachment(request.params, context)
+    await announce(engine.store, files, attachment, context)
     return attachment
 
 
@@ -97,7 +99,8 @@ async def delete_attachment(engine: Engine, request: AttachmentsDeleteReq, conte
     """`attachments.delete`: a file of one's own that is in no message yet, its bytes first."""
     store = _attachment_store(engine)
     attachment = await engine.store.load_attachment(request.params.attachment_id, context)
-    if attachment.thread_id is not None:
+    # From here on no message can have it; and what a crash leaves of it can be deleted again.
+    if not await run_to_end(engine.claims.claim_attachments([attachment.id], NO_THREAD, context)):
         raise Conflict("the file belongs to a message: delete the thread", details={"attachment_id": attachment.id})
     await store.delete_attachment(attachment.id, context)
     await run_to_end(engine.store.delete_attachment(attachment.id, context))

@@ -56,7 +56,7 @@ async def create_thread(engine: Engine, request: ThreadsCreateReq, context: Requ
 async def add_user_message(engine: Engine, request: ThreadsAddUserMessageReq, context: RequestContext) -> Beginning:
     """`threads.add_user_message`: the next question of a thread, and the answer."""
     thread = await open_thread(engine, request.params.thread_id, context)
-    files = await files_to_send(engine, request.params.input, context)
+    files = await files_to_send(engine, request.params.input, context, within=thread.id)
     question = _question(engine, thread, request.params.input, files, context)
     return Beginning(
         thread=thread,
