@@ -75,6 +75,30 @@ class PostgresServer:
     def _drop(self, name: str) -> None:
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def reader_with_a_password(self, password: str, *, url: str) -> Iterator[str]:
+        """A role that may read our tables in the database of `url`, and is asked for its password.
+
+        The test is skipped on a server whose rules are not ours to change.
+        """
+        if self.bundled is None:
+            pytest.skip("who is asked for a password is up to the server at TEST_DATABASE_URL")
+        role = f"reader_{os.getpid()}"
+        rules = self.bundled.pgdata / "pg_hba.conf"
+        before = rules.read_text()
+        self.run(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+        self.run(f"GRANT USAGE ON SCHEMA chatkit_rag TO {role}", url=url)
+        self.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA chatkit_rag TO {role}", url=url)
+        try:
+            rules.write_text(f"local all {role} scram-sha-256\nhost all {role} all scram-sha-256\n{before}")
+            self.control("restart", "-m", "fast")  # a reload takes effect some time later
+            yield role
+        finally:
+            rules.write_text(before)
+            self.control("restart", "-m", "fast")
+            self.run(f"DROP OWNED BY {role}", url=url)
+            self.run(f"DROP ROLE {role}")
+
     @property
     def pid(self) -> int:
         """Of the bundled server's first process."""

@@ -362,6 +362,32 @@ class TestRefused:
 
         assert "s3cr3t" not in "".join(traceback.format_exception(refused.value)) + caplog.text
 
+    @pytest.mark.parametrize("driver", DRIVERS)
+    async def test_a_wrong_password_is_told_and_never_repeated(
+        self,
+        stores: Open,
+        postgres_url: str,
+        postgres: PostgresServer,
+        ada: RequestContext,
+        driver: str,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        with postgres.reader_with_a_password("the-right-one", url=postgres_url) as role:
+            right, wrong = (
+                by(driver, postgres_url).replace("postgres:@", f"{role}:{password}@")
+                for password in ("the-right-one", "s3cr3t")
+            )
+            await stores(right).open()
+            store = stores(wrong)
+
+            refusals = []
+            for call in (store.open, lambda: store.load_thread("thr_1", ada)):
+                with pytest.raises(StoreUnavailable, match="check user, password and database") as refused:
+                    await call()
+                refusals += traceback.format_exception(refused.value)
+
+        assert "s3cr3t" not in "".join(refusals) + caplog.text
+
     async def test_ids_that_postgres_cannot_hold_are_never_found(
         self, stores: Open, postgres_url: str, ada: RequestContext
     ):

@@ -17,8 +17,7 @@ import pytest
 from chatkit import types as ck
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.errors import StoreUnavailable
-from chatkit_rag.stores.base import NotFound
+from chatkit_rag.errors import ConfigurationError, StoreUnavailable
 from chatkit_rag.stores.sql import SQLiteStore
 
 pytestmark = pytest.mark.anyio
@@ -179,77 +178,6 @@ class TestTheFile:
             assert "a secret" not in rows(path, "SELECT payload FROM threads")[0][0]
 
 
-NEWER = '{"id":"i3","thread_id":"thr_1","created_at":"2025-03-01T12:00:00Z","type":"hologram","text":"a secret"}'
-DAMAGED = [
-    "",
-    "{",
-    '{"id":"i3","type":"sdk_hidden_context","content":"a secret',
-    '{"content":"a secret"}',
-    "null",
-    NEWER,
-]
-
-
-class TestUnreadableRows:
-    """What a newer version wrote, or a disk has damaged."""
-
-    @pytest.fixture
-    async def damaged(self, request: pytest.FixtureRequest, tmp_path: Path, ada: RequestContext):
-        """A store with five items, the middle one of which cannot be read; its thread can."""
-        path = tmp_path / "threads.db"
-        async with opened(path) as store:
-            await store.save_thread(thread(), ada)
-            for number in range(1, 6):
-                await store.add_thread_item("thr_1", hidden(f"i{number}"), ada)
-            with closing(sqlite3.connect(path)) as file, file:
-                file.execute("UPDATE items SET payload = ? WHERE id = 'i3'", [request.param])
-            yield store
-
-    @pytest.mark.parametrize("damaged", DAMAGED, indirect=True)
-    async def test_one_in_the_middle_of_a_page_is_left_out_and_named_in_the_log(
-        self, damaged: SQLiteStore, ada: RequestContext, caplog: pytest.LogCaptureFixture
-    ):
-        first = await damaged.load_thread_items("thr_1", None, 3, "asc", ada)
-        rest = await damaged.load_thread_items("thr_1", first.after, 3, "asc", ada)
-
-        assert ([item.id for item in first.data], first.has_more, first.after) == (["i1", "i2"], True, "i3")
-        assert ([item.id for item in rest.data], rest.has_more) == (["i4", "i5"], False)
-        assert await item_ids(damaged, ada) == ["i1", "i2", "i4", "i5"]
-        assert "item i3 cannot be read" in caplog.text
-        assert "a secret" not in caplog.text
-
-    @pytest.mark.parametrize("damaged", [NEWER], indirect=True)
-    async def test_it_is_not_found_by_its_id_and_can_be_replaced(self, damaged: SQLiteStore, ada: RequestContext):
-        with pytest.raises(NotFound):
-            await damaged.load_item("thr_1", "i3", ada)
-
-        await damaged.save_item("thr_1", hidden("i3", "new"), ada)
-
-        assert await item_ids(damaged, ada) == ["i1", "i2", "i3", "i4", "i5"]
-
-    async def test_a_thread_and_a_file_that_cannot_be_read_are_left_out(
-        self, tmp_path: Path, ada: RequestContext, caplog: pytest.LogCaptureFixture
-    ):
-        path = tmp_path / "threads.db"
-        async with opened(path) as store:
-            for number in range(1, 4):
-                await store.save_thread(thread(f"thr_{number}"), ada)
-            await store.save_attachment(ck.FileAttachment(id="atc_1", name="a", mime_type="text/plain"), ada)
-            with closing(sqlite3.connect(path)) as file, file:
-                file.execute("UPDATE threads SET payload = '{}' WHERE id = 'thr_2'")
-                file.execute("UPDATE attachments SET payload = '{}'")
-
-            listed = await store.load_threads(10, None, "desc", ada)
-            with pytest.raises(NotFound):
-                await store.load_thread("thr_2", ada)
-            with pytest.raises(NotFound):
-                await store.load_attachment("atc_1", ada)
-
-        assert [row.id for row in listed.data] == ["thr_3", "thr_1"]
-        assert "thread thr_2 cannot be read" in caplog.text
-        assert "attachment atc_1 cannot be read" in caplog.text
-
-
 class TestUnavailable:
     async def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(self, tmp_path: Path):
         (tmp_path / "file").touch()
@@ -299,6 +227,25 @@ class TestUnavailable:
             await SQLiteStore(path).open()
 
         assert ("CREATE TABLE threads (subject TEXT)",) in rows(path, "SELECT sql FROM sqlite_master")
+
+    async def test_one_that_a_newer_version_has_made_is_refused_and_left_alone(
+        self, tmp_path: Path, ada: RequestContext
+    ):
+        path = tmp_path / "threads.db"
+        async with opened(path) as store:
+            await store.save_thread(thread(), ada)
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("PRAGMA user_version = 999")
+        before = path.read_bytes()
+
+        with no_thread_left():
+            store = SQLiteStore(path)
+            with pytest.raises(ConfigurationError, match=r"threads\.db is of version 999.*newer chatkit-rag"):
+                await store.open()
+            with pytest.raises(ConfigurationError):
+                await store.load_thread("thr_1", ada)
+
+        assert path.read_bytes() == before
 
     async def test_it_can_be_opened_once_the_cause_is_gone(self, tmp_path: Path, ada: RequestContext):
         path = tmp_path / "threads.db"

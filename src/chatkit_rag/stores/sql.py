@@ -46,6 +46,7 @@ class SQLiteStore(SQLiteCoordination, SQLiteAttachments, BaseStore):
 
         Raises:
             StoreUnavailable: the folder or the file cannot be written, or the file is no database.
+            ConfigurationError: the file is of a newer version.
         """
         await self._file.open()
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import anyio
 
-from chatkit_rag.errors import InvalidRequest, StoreUnavailable
+from chatkit_rag.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from chatkit_rag.stores.shielding import run_to_end
 from chatkit_rag.stores.sql_connection import SQLiteConnection
-from chatkit_rag.stores.sql_tables import TABLES
+from chatkit_rag.stores.sql_tables import TABLES, VERSION
 
 Row = Sequence[Any]
 Result = TypeVar("Result")
@@ -41,6 +41,7 @@ class SQLiteFile:
 
         Raises:
             StoreUnavailable: the folder or the file cannot be written, or the file is no database.
+            ConfigurationError: the file is of a newer version.
         """
         await self._connections()
 
@@ -109,7 +110,7 @@ class SQLiteFile:
                 try:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     async with AsyncExitStack() as opened:
-                        writer = await SQLiteConnection.open(partial(self._connect, _make_tables), writes=True)
+                        writer = await SQLiteConnection.open(partial(self._connect, self._make_tables), writes=True)
                         opened.push_async_callback(writer.close)
                         reader = await SQLiteConnection.open(partial(self._connect, _only_read), writes=False)
                         opened.pop_all()
@@ -133,26 +134,34 @@ class SQLiteFile:
             raise
         return connection
 
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        """The tables in WAL mode, also where another process makes them at this moment."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._check_version(connection)
+                connection.execute("PRAGMA journal_mode = WAL")
+                with connection:
+                    for statement in ("BEGIN IMMEDIATE", *TABLES, f"PRAGMA user_version = {VERSION}"):
+                        connection.execute(statement)
+            except sqlite3.OperationalError as exc:
+                # SQLite waits for every lock but the one that it needs to turn WAL mode on.
+                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            time.sleep(_AGAIN_SECONDS)
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        [(version,)] = connection.execute("PRAGMA user_version")
+        if version > VERSION:
+            raise ConfigurationError(
+                f"{self._path} is of version {version}, and this chatkit-rag knows {VERSION} at most: "
+                "install the newer chatkit-rag that made it, or choose another folder with --data-dir"
+            )
+
     def _unavailable(self, exc: sqlite3.Error) -> StoreUnavailable:
         return StoreUnavailable(f"the readers' threads in {self._path} cannot be used: {exc}")
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    """The tables in WAL mode, also where another process makes them at this moment."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            with connection:
-                for statement in ("BEGIN IMMEDIATE", *TABLES):
-                    connection.execute(statement)
-        except sqlite3.OperationalError as exc:
-            # SQLite waits for every lock but the one that it needs to turn WAL mode on.
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-        else:
-            return
-        time.sleep(_AGAIN_SECONDS)
 
 
 def _only_read(connection: sqlite3.Connection) -> None:

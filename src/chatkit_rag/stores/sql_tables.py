@@ -5,6 +5,9 @@ disturb. A payload is the record as ChatKit's own JSON. A file of the version be
 comes in tables of its own.
 """
 
+VERSION = 1
+"""Of the tables, as the file notes it (`user_version`): to be raised when code of before could not work on them."""
+
 TABLES = (
     """
     CREATE TABLE IF NOT EXISTS threads (
