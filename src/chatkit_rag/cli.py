@@ -90,7 +90,9 @@ def index(
     url: Url = None,
     site: Site = None,
     language: Language = None,
-    kind: Annotated[str, typer.Option(help="The kind of site in the folder: auto, docusaurus, html.")] = "auto",
+    kind: Annotated[
+        str, typer.Option(help="The kind of site in the folder: auto, docusaurus, mkdocs, mdbook, plain, html.")
+    ] = "auto",
     include: Annotated[
         list[str] | None, typer.Option(help="Read only files that fit this pattern; repeatable.")
     ] = None,

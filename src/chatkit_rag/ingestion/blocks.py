@@ -111,6 +111,8 @@ def _admonition(info: str, parser: MarkdownIt) -> tuple[str, str]:
     title = found["label"] or found["title"] or (attribute[0].partition("=")[2].strip("\"'{}") if attribute else "")
     children = parser.parseInline(title, {"mdx": False})[0].children or []
     shown = inline_text(children).replace("\n", " ")
+    if shown and kind == "Tab":
+        return shown, "\n"
     return (f"{kind}: {shown}", "\n") if shown else (f"{kind}:", " ")
 
 

@@ -7,10 +7,9 @@ Docusaurus reads all pages so; otherwise braces are text in it and indented line
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from datetime import date, time
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from chatkit_rag.documents import Section
 from chatkit_rag.ingestion.blocks import BlockWriter
 from chatkit_rag.ingestion.inline import plain_text
 from chatkit_rag.ingestion.mdx_rules import html_plugin, mdx_plugin
+from chatkit_rag.ingestion.slugs import GithubSlugs, Slugs
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_VALUES = 10_000
@@ -84,7 +84,9 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     return cast("dict[str, Any]", front_matter), text[found.end() :]
 
 
-def read_sections(body: str, *, title: str | None, fallback: str, mdx: bool) -> tuple[str, tuple[Section, ...]]:
+def read_sections(
+    body: str, *, title: str | None, fallback: str, mdx: bool, slugs: Slugs | None = None
+) -> tuple[str, tuple[Section, ...]]:
     """The page's title and its sections in reading order.
 
     The title is `title` (the front matter's), else the first heading of level 1, else `fallback`. The first section
@@ -96,12 +98,14 @@ def read_sections(body: str, *, title: str | None, fallback: str, mdx: bool) -> 
         title: the title that goes before one in the text.
         fallback: the title for want of any other.
         mdx: whether it is MDX for certain; see the module on pages that only look like it.
+        slugs: makes the headings' ids, as the page's generator does; as Docusaurus does for want of another.
     """
-    mdx = mdx or _looks_like_mdx(body)
+    slugs = slugs or GithubSlugs()
+    mdx = mdx or (slugs.mdx and _looks_like_mdx(body))
     parser = _parser(mdx)
     tokens = parser.parse(body, {"mdx": mdx})
     title = (title or "").strip() or _first_title(tokens) or fallback
-    writer, slugger = BlockWriter(parser), _Slugger()
+    writer = BlockWriter(parser)
     sections: list[Section] = []
     enclosing: list[tuple[int, str]] = []
     anchor = ""
@@ -117,14 +121,14 @@ def read_sections(body: str, *, title: str | None, fallback: str, mdx: bool) -> 
             continue
         text, explicit, words = _heading(next(stream).children or [])
         next(stream)
-        slug = slugger.slug(words) if explicit is None else explicit  # Docusaurus does not reserve explicit ids
+        slug = slugs.slug(words) if explicit is None else explicit  # Docusaurus does not reserve explicit ids
         level = int(token.tag[1:])
         if writer.nested:
             writer.add_text(text)
         elif sections or level > 1 or text != title:
             finish_section()
             enclosing = [*((depth, above) for depth, above in enclosing if depth < level), (level, text)]
-            anchor = slug if level > 1 else ""
+            anchor = slug if level > 1 or slugs.titles else ""
     finish_section()
     return title, tuple(sections)
 
@@ -145,35 +149,6 @@ def _first_title(tokens: list[Token]) -> str:
         if heading.type == "heading_open" and heading.tag == "h1":
             return _heading(inline.children or [])[0]
     return ""
-
-
-class _Slugger:
-    """Heading ids as github-slugger 2 makes them; it remembers those of one page."""
-
-    def __init__(self) -> None:
-        self._uses: dict[str, int] = {}
-
-    def slug(self, text: str) -> str:
-        base = "".join(filter(_is_kept, text.lower())).replace(" ", "-")
-        slug = base
-        while slug in self._uses:
-            self._uses[base] += 1
-            slug = f"{base}-{self._uses[base]}"
-        self._uses[slug] = 0
-        return slug
-
-
-@lru_cache(maxsize=4096)
-def _is_kept(character: str) -> bool:
-    """Letters, marks, digits, connectors, hyphens and spaces; and the letters among the symbols, as in Ⓐ."""
-    category = unicodedata.category(character)
-    return category[0] in "LM" or category in ("Nd", "Nl", "Pc") or character in " -" or _is_letter_symbol(character)
-
-
-def _is_letter_symbol(character: str) -> bool:
-    return "\u24b6" <= character <= "\u24e9" or (
-        "\U0001f130" <= character <= "\U0001f189" and unicodedata.name(character, "").split(" ")[-2:-1] == ["LETTER"]
-    )
 
 
 @cache

@@ -1,6 +1,5 @@
 project = "A course of tests"
-extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx.ext.autodoc"]
-myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+extensions = ["sphinx.ext.mathjax"]
 html_theme = "furo"
 html_baseurl = "https://course.example/book/"
 exclude_patterns = ["_build"]
