@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
@@ -232,8 +233,8 @@ class TestAFullDisk:
             assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
     @pytest.mark.soak
-    async def test_a_file_on_a_disk_without_room(self, tmp_path: Path, ada: RequestContext):
-        with small_disk(tmp_path / "disk", megabytes=2) as disk:
+    async def test_a_file_on_a_disk_without_room(self, ada: RequestContext):
+        with small_disk(megabytes=2) as disk:
             store = SQLiteStore(disk / "threads.db")
             await store.save_thread(ThreadMetadata(id="thr_1", created_at=T0), ada)
             ballast = Ballast(disk / "ballast")
@@ -242,13 +243,12 @@ class TestAFullDisk:
             await store.close()
 
     @pytest.mark.soak
-    async def test_a_database_on_a_disk_without_room(self, tmp_path: Path, ada: RequestContext):
-        with postgres_server(own=True) as server, small_disk(tmp_path / "disk", megabytes=40) as disk:
+    async def test_a_database_on_a_disk_without_room(self, ada: RequestContext):
+        with postgres_server(own=True) as server, small_disk(megabytes=40) as disk:
             place = disk / "tables"
             place.mkdir()
             for folder in (disk, place):
                 shutil.chown(folder, server.bundled.system_user or None)
-            tmp_path.chmod(0o755)
             server.run(f"CREATE TABLESPACE small LOCATION '{place}'")
             server.run("CREATE DATABASE small TABLESPACE small")
             store = PostgresStore(server.url_of("small"), auto_migrate=True)
@@ -310,27 +310,28 @@ class Ballast:
         self._path = path
 
     async def put(self) -> None:
-        with self._path.open("wb") as file, suppress(OSError):
+        with self._path.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
 
     async def drop(self) -> None:
         self._path.unlink()
 
 
 @contextmanager
-def small_disk(place: Path, *, megabytes: int) -> Iterator[Path]:
-    """A disk of its own size, where this process may mount one."""
-    place.mkdir()
+def small_disk(*, megabytes: int) -> Iterator[Path]:
+    """A disk of its own size, where this process may mount one; not below pytest's folder, which is for one user."""
+    place = Path(tempfile.mkdtemp(prefix="chatkit-rag-disk-"))
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", str(place)],
         capture_output=True,
         check=False,
     )
-    if mounted.returncode:
-        pytest.skip("no disk can be mounted here")
     try:
+        if mounted.returncode:
+            pytest.skip("no disk can be mounted here")
         yield place
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        if not mounted.returncode:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+        place.rmdir()
