@@ -10,6 +10,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from chatkit.server import NonStreamingResult
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.history import HistoryOptions
 from chatkit_rag.context import PageContext, Principal, RequestContext
 from chatkit_rag.errors import StoreUnavailable
 from chatkit_rag.protocol.requests import RequestLimits
@@ -68,7 +69,7 @@ class TestAnswers:
         assert again.text == "New."
         assert heard(model) == [("user", COVERED), ("assistant", "Before."), ("user", "What is a topic?")]
 
-    async def test_a_long_thread_is_cut_at_its_beginning(self, source: CourseSource):
+    async def test_a_long_thread_is_cut_behind_its_first_question(self, source: CourseSource):
         model = says(*map(str, range(15)))
         server = RagChatServer(MemoryStore(), sources=[source], model=model)
         first = await stream(server, question(COVERED))
@@ -77,9 +78,20 @@ class TestAnswers:
 
         spoken = heard(model)
 
+        assert spoken[0] == ("user", COVERED)
         assert spoken[-2:] == [("assistant", "13"), ("user", "What is a topic?")]
-        assert ("user", COVERED) not in spoken
         assert ("assistant", "0") not in spoken
+
+    async def test_a_site_says_how_much_of_a_thread_the_model_is_told(self, source: CourseSource):
+        model = says(*map(str, range(4)))
+        history = HistoryOptions(items=2)
+        server = RagChatServer(MemoryStore(), sources=[source], model=model, history=history)
+        first = await stream(server, question(COVERED))
+        for _ in range(3):
+            await stream(server, question("What is a topic?", first.thread_id))
+
+        topic = ("user", "What is a topic?")
+        assert heard(model) == [("user", COVERED), topic, ("assistant", "2"), topic]
 
     async def test_a_weak_search_asks_no_model(self, source: CourseSource):
         model = says()

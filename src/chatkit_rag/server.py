@@ -10,7 +10,7 @@ from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStream
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
-from chatkit_rag.agent.history import conversation, in_readers_words, message_text
+from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text
 from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
@@ -26,7 +26,9 @@ from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
 
-_HISTORY_ITEMS = 20
+_FIRST_ITEMS = 5
+"""Where a thread's first question is looked for: a greeting or a card may stand before it."""
+
 _FEEDBACK_CHARACTERS = 2_000
 
 
@@ -49,6 +51,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         attachment_store: AttachmentStore[RequestContext] | None = None,
         limits: RequestLimits | None = None,
         turns: TurnOptions | None = None,
+        history: HistoryOptions | None = None,
     ) -> None:
         """A server over `store` and `sources`.
 
@@ -62,11 +65,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
             attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.
             turns: how answers follow each other in a thread, and how long they may take.
+            history: how much of a thread the model is told.
         """
         super().__init__(HookStore(store), attachment_store)
         if not sources:
             raise ValueError("a RagChatServer needs at least one source to answer from")
         self.sources = tuple(sources)
+        self.history = history or HistoryOptions()
         self._engine = drive(self, limits=limits, turns=turns)
         self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
         self.agent = agent or Agent[TurnContext](
@@ -147,7 +152,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
                 yield event
             return
         note = in_readers_words(page_note(context.page)) if context.page else ""
-        spoken = [*conversation(history), *retrieval_first(question, found.hits, turn)]
+        first = await self._first_question(thread, history, context)
+        talk = conversation(history, self.history, first=first)
+        spoken = [*talk, *retrieval_first(question, found.hits, turn)]
         if note:
             spoken.insert(0, {"role": "user", "content": note})
         async with aclosing(stream_shortest(agent or self.agent, spoken, turn)) as events:
@@ -181,10 +188,20 @@ class RagChatServer(ChatKitServer[RequestContext]):
     ) -> list[ThreadItem]:
         """The newest items, newest first, from `message` on: what follows it is the answer that is tried again."""
         if message is None:
-            page = await self._engine.store.load_thread_items(thread.id, None, _HISTORY_ITEMS, "desc", context)
+            page = await self._engine.store.load_thread_items(thread.id, None, self.history.items, "desc", context)
             return page.data
-        before = await self._engine.store.load_thread_items(thread.id, message.id, _HISTORY_ITEMS, "desc", context)
+        before = await self._engine.store.load_thread_items(thread.id, message.id, self.history.items, "desc", context)
         return [message, *before.data]
+
+    async def _first_question(
+        self, thread: ThreadMetadata, history: Sequence[ThreadItem], context: RequestContext
+    ) -> UserMessageItem | None:
+        """The thread's first question, where the thread is longer than `history`: it says what the talk is about."""
+        if len(history) < self.history.items:
+            return None
+        oldest = await self._engine.store.load_thread_items(thread.id, None, _FIRST_ITEMS, "asc", context)
+        first = next((item for item in oldest.data if isinstance(item, UserMessageItem)), None)
+        return None if first is None or any(item.id == first.id for item in history) else first
 
 
 def _last_question(history: Sequence[ThreadItem]) -> str:

@@ -1,0 +1,106 @@
+"""What the chat promises of its answers, over the wire and both interfaces of a model: one class for each."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from chatkit.types import (
+    AssistantMessageContent,
+    AssistantMessageItem,
+    InferenceOptions,
+    ThreadItem,
+    ThreadMetadata,
+    UserMessageItem,
+    UserMessageTextContent,
+)
+
+from chatkit_rag.agent.history import HistoryOptions
+from chatkit_rag.agent.models import ChosenModel
+from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
+from chatkit_rag.agent.models.exchange import ResponsesOptions
+from chatkit_rag.agent.models.responses import ResponsesModel
+from chatkit_rag.agent.tokens import estimated_tokens
+from chatkit_rag.asgi.app import AppOptions, ChatApp
+from chatkit_rag.auth import nobody
+from chatkit_rag.context import Principal, RequestContext
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.testing import FakeModelServer
+from protocol.frames import ask
+
+pytestmark = pytest.mark.anyio
+
+LOCAL = RequestContext(principal=Principal("local"))
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModelServer]:
+    with FakeModelServer(answer="A node is a process [1].") as model:
+        yield model
+
+
+@pytest.fixture(params=INTERFACES)
+def server(request: pytest.FixtureRequest, model: FakeModelServer, course_index: EdgeIndex) -> RagChatServer:
+    """A server that asks the model server by each of its interfaces; what fails is not tried again."""
+    way = INTERFACES[request.param](
+        "fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1)
+    )
+    chosen = ChosenModel(model=way, label="fake", costs_money=False, connection=way)
+    return RagChatServer(MemoryStore(), sources=[CourseSource(course_index)], model=chosen)
+
+
+@pytest.fixture
+async def reader(server: RagChatServer) -> AsyncIterator[httpx.AsyncClient]:
+    chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+    transport = httpx.ASGITransport(chat)
+    async with chat.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        yield http
+
+
+def talk_in(sent: dict[str, Any]) -> list[str]:
+    """What was said, in a request to the model by either interface, without rules and tools."""
+    messages = [*sent.get("input", ()), *sent.get("messages", ())]
+    said = [message["content"] for message in messages if message.get("role") in ("user", "assistant")]
+    return [text if isinstance(text, str) else json.dumps(text) for text in said if text]
+
+
+class TestLongThreads:
+    """A thread of any length stays in its budget, and is remembered where it matters."""
+
+    async def test_of_400_messages_the_first_question_and_the_last_ten_are_told_within_the_budget(
+        self, reader: httpx.AsyncClient, server: RagChatServer, model: FakeModelServer
+    ):
+        thread = ThreadMetadata(id=server.store.generate_thread_id(LOCAL), created_at=NOW)
+        await server.store.save_thread(thread, LOCAL)
+        for item in (said for number in range(200) for said in exchange(thread.id, number)):
+            await server.store.add_thread_item(thread.id, item, LOCAL)
+
+        await ask(reader, "What is a topic?", thread.id)
+
+        told = talk_in(model.requests[0])
+        assert told[0].startswith("Question 0 ")
+        assert [text.split(" of ")[0] for text in told[-11:-1]] == [
+            f"{who} {number}" for number in range(195, 200) for who in ("Question", "Answer")
+        ]
+        assert told[-1] == "What is a topic?"
+        assert sum(map(estimated_tokens, told)) <= HistoryOptions().tokens
+
+
+def exchange(thread_id: str, number: int) -> list[ThreadItem]:
+    """A long question, and a long answer."""
+    words = "how a robot keeps its balance while it walks over ground that nobody has told it of " * 5
+    asked = UserMessageTextContent(text=f"Question {number} of {words}")
+    place = {"thread_id": thread_id, "created_at": NOW}
+    return [
+        UserMessageItem(id=f"u{number}", **place, content=[asked], inference_options=InferenceOptions()),
+        AssistantMessageItem(
+            id=f"a{number}", **place, content=[AssistantMessageContent(text=f"Answer {number} of {words}")]
+        ),
+    ]
