@@ -146,3 +146,11 @@ def test_nobody_is_recognised_by_nobody():
 def test_a_principal_needs_an_id():
     with pytest.raises(ValueError):
         Principal("")
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfff"])
+def test_a_principal_s_id_and_tenant_are_texts_that_every_database_keeps(text: str):
+    with pytest.raises(ValueError, match="NUL"):
+        Principal(text)
+    with pytest.raises(ValueError, match="NUL"):
+        Principal("ada", tenant=text)

@@ -15,6 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+users = typer.Typer(help="What is held of a reader.", no_args_is_help=True)
+app.add_typer(users, name="users")
+
 _DOCS = "a folder of pages or of a built site, or the address of a sitemap or page"
 
 DataDir = Annotated[
@@ -24,6 +27,9 @@ DataDir = Annotated[
 Site = Annotated[str | None, typer.Option(help="The name that the pages are searched under.")]
 Url = Annotated[str | None, typer.Option(help="The course's public address; citations are relative without it.")]
 Layout = Literal["s1", "s2"]
+User = Annotated[str, typer.Argument(help="The reader's id, as `authenticate` gives it.", show_default=False)]
+Tenant = Annotated[str, typer.Option(help="The reader's tenant, where there are several.", show_default="none")]
+Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 Language = Annotated[str | None, typer.Option(help="The language of the course.", show_default="english")]
 
 
@@ -201,6 +207,51 @@ def migrate(
         raise typer.BadParameter("--sql does not go with --import-from")
     choice = console.ImportChoice(url=import_from, layout=layout, tenant_from=tenant_from, dry_run=dry_run)
     console.import_threads(settings, choice)
+
+
+@app.command()
+def purge(*, json: Json = False, data_dir: DataDir = None) -> None:
+    """Remove what retention says must go, and what nobody can use any more; a running server does so every day."""
+    from chatkit_rag import console_privacy
+    from chatkit_rag.settings import Settings
+
+    console_privacy.purge(Settings.read(data_dir=data_dir), json=json)
+
+
+@users.command()
+def export(
+    user: User,
+    *,
+    tenant: Tenant = "",
+    json: Annotated[bool, typer.Option("--json", help="As without: it is always JSON.")] = False,  # noqa: ARG001 - every command takes it
+    data_dir: DataDir = None,
+) -> None:
+    """Print everything that is held of USER as JSON."""
+    from chatkit_rag import console_privacy
+    from chatkit_rag.settings import Settings
+
+    console_privacy.export_user(Settings.read(data_dir=data_dir), user, tenant)
+
+
+@users.command()
+def delete(
+    user: User,
+    *,
+    tenant: Tenant = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete everything that is held of USER: threads, files, feedback."""
+    from chatkit_rag import console_privacy
+    from chatkit_rag.settings import Settings
+
+    settings = Settings.read(data_dir=data_dir)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("nobody can be asked here: say --yes")
+        typer.confirm(f"Delete everything that is held of {user!r}? It cannot be brought back.", abort=True, err=True)
+    console_privacy.delete_user(settings, user, tenant, json=json)
 
 
 def main() -> None:

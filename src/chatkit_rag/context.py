@@ -9,6 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC: the one clock for everything that is stored or sent."""
+    return datetime.now(UTC)  # noqa: TID251 - the place that the rule sends everybody to
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A reader whose identity was verified, or who is anonymous and known by a signed token; never a mere claim."""
@@ -23,6 +28,9 @@ class Principal:
     def __post_init__(self) -> None:
         if not self.id:
             msg = "a principal needs an id: without one, readers would share their threads"
+            raise ValueError(msg)
+        if not (_is_storable(self.id) and _is_storable(self.tenant)):
+            msg = "a principal's id and tenant hold no NUL and no half of a surrogate pair: no database keeps those"
             raise ValueError(msg)
 
     @property
@@ -61,6 +69,8 @@ class RequestContext:
     """What the client sent as the request's `metadata`, limited in size and otherwise unchecked."""
     idempotency_key: str = ""
     """What the client calls this request, so that sending it again does not do it again."""
+    began: datetime = field(default_factory=utc_now, repr=False, compare=False)
+    """When the request came. What it would store is refused where its reader was deleted since."""
     turn: object = field(default=None, repr=False, compare=False)
     """What the turn engine keeps with a turn, for the store that hooks see. Nothing else reads it."""
 
@@ -70,6 +80,5 @@ class RequestContext:
         return self.principal.owner
 
 
-def utc_now() -> datetime:
-    """The present moment, aware, in UTC: the one clock for everything that is stored or sent."""
-    return datetime.now(UTC)  # noqa: TID251 - the place that the rule sends everybody to
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """The id of the key to the bucket; without it, what the AWS client finds by itself."""
     s3_secret_key: SecretStr | None = None
     """The key to the bucket."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """How many days after its newest message a thread is kept, with its files; without it, for ever."""
     public_url: str = ""
     """Where browsers reach the chat's routes; without it, where their requests say that they came to."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -119,6 +120,20 @@ def build_attachment_store(settings: Settings) -> LocalAttachmentStore | S3Attac
     )
 
 
+def attachment_store_to_clear(settings: Settings) -> LocalAttachmentStore | S3AttachmentStore | None:
+    """Where readers' files are, also where none are taken any more; None where there are none.
+
+    Raises ConfigurationError as `build_attachment_store`.
+    """
+    kept = settings.attachments or ("s3" if settings.s3_bucket else settings.attachments_dir.exists())
+    return build_attachment_store(settings.model_copy(update={"attachments": kept}))
+
+
+def retention_of(settings: Settings) -> timedelta | None:
+    """How long after its newest message a thread is kept; None for ever."""
+    return None if settings.retention_days is None else timedelta(days=settings.retention_days)
+
+
 def build_model(settings: Settings) -> ChosenModel:
     """The model that answers."""
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
@@ -171,6 +186,7 @@ def _app(settings: Settings, server: RagChatServer, authenticate: Authenticate, 
             body_bytes=settings.body_bytes,
             streams_per_reader=settings.streams_per_reader,
             drain_seconds=settings.drain_seconds,
+            retention=retention_of(settings),
             streaming=StreamOptions(on_disconnect=settings.on_disconnect),
         ),
     )

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from chatkit import types as ck
+from chatkit.store import NotFoundError
 
 from chatkit_rag.cli import app, main
-from chatkit_rag.context import RequestContext
+from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.errors import ConfigurationError, MissingExtra, StoreUnavailable
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.postgres_schema import VERSIONS, check_version, migration_script
+from chatkit_rag.testing.store.part import file, fill
+from chatkit_rag.testing.store.privacy import held
 from postgres_server import PostgresServer
 from processes import run
 
@@ -147,6 +150,97 @@ async def test_the_printed_sql_makes_the_same_tables(
     store = stores(empty_url)
     await store.save_thread(THREAD, ada)
     await store.migrate()
+
+
+@pytest.fixture
+def url_of_before(postgres: PostgresServer, postgres_url: str) -> str:
+    """A database with the tables of the version before."""
+    postgres.run("ALTER TABLE chatkit_rag.owners DROP COLUMN deleted_at", url=postgres_url)
+    postgres.run("UPDATE chatkit_rag.alembic_version SET version_num = '0001'", url=postgres_url)
+    return postgres_url
+
+
+async def test_on_the_tables_of_the_version_before_all_works_but_what_needs_the_new_ones(
+    stores: Any, url_of_before: str, ada: RequestContext
+):
+    store = stores(url_of_before)
+    await fill(store, ada, items=2)
+    await store.save_attachment(file(), ada)
+
+    with pytest.raises(StoreUnavailable, match="chatkit-rag migrate"):
+        await store.delete_user(ada)
+
+    found = await held(store, ada)
+    assert [len(found[kind]) for kind in ("threads", "items", "attachments")] == [1, 2, 1]
+    assert await store.purge_expired() == 0
+    assert [id_ for _, id_ in await store.purge_threads(datetime(2030, 1, 1, tzinfo=UTC), 10)] == ["thr_1"]
+    assert await store.purge_expired() == 0
+
+
+async def test_a_server_that_began_before_the_migration_heeds_a_mark_that_came_after_it(
+    stores: Any, url_of_before: str
+):
+    server, command = stores(url_of_before), stores(url_of_before)
+    under_way = RequestContext(principal=Principal("ada"))
+    await fill(server, under_way, items=1)
+
+    await command.migrate()
+    await command.delete_user(RequestContext(principal=Principal("ada")))
+
+    for write in (server.save_thread(THREAD, under_way), server.save_attachment(file(), under_way)):
+        with pytest.raises(NotFoundError):
+            await write
+
+
+async def test_code_of_the_version_before_writes_to_the_new_tables_and_what_it_wrote_can_be_deleted(
+    stores: Any, postgres_url: str, postgres: PostgresServer, ada: RequestContext
+):
+    payload = THREAD.model_dump_json()
+    before = [  # as it was sent by that code, its values filled in
+        f"""
+        WITH place AS (
+            INSERT INTO chatkit_rag.owners AS owner (tenant, user_id, thread_seq) VALUES ('', 'ada', 1)
+            ON CONFLICT (tenant, user_id) DO UPDATE SET thread_seq = owner.thread_seq + 1 RETURNING thread_seq
+        )
+        INSERT INTO chatkit_rag.threads (tenant, user_id, id, seq, payload)
+        SELECT '', 'ada', 'thr_1', thread_seq, '{payload}' FROM place
+        ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload RETURNING id""",
+        f"""
+        INSERT INTO chatkit_rag.attachments (tenant, user_id, id, payload)
+        VALUES ('', 'ada', 'atc_1', '{file().model_dump_json()}')
+        ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload RETURNING id""",
+    ]
+    for statement in before:
+        postgres.run(statement, url=postgres_url)
+    store = stores(postgres_url)
+
+    loaded = await store.load_thread("thr_1", ada)
+    deleted = await store.delete_user(ada)
+    for statement in before:  # a server of that version goes on, and knows of no mark
+        postgres.run(statement, url=postgres_url)
+
+    assert loaded == THREAD
+    assert (deleted.threads, deleted.attachments) == (1, 1)
+    again = await store.delete_user(ada)
+    assert (again.threads, again.attachments) == (1, 1)
+
+
+async def test_the_row_of_a_deleted_reader_goes_a_day_later_and_their_numbers_begin_anew(
+    stores: Any, postgres_url: str, postgres: PostgresServer, ada: RequestContext
+):
+    store = stores(postgres_url)
+    await fill(store, ada, items=1)
+    await store.delete_user(ada)
+    await store.purge_expired()
+    assert postgres.run("SELECT user_id FROM chatkit_rag.owners", url=postgres_url) == [("ada",)]
+    postgres.run("UPDATE chatkit_rag.owners SET deleted_at = deleted_at - interval '25 hours'", url=postgres_url)
+
+    removed = await store.purge_expired()
+
+    assert removed == 1
+    assert postgres.run("SELECT user_id FROM chatkit_rag.owners", url=postgres_url) == []
+    for name in ("thr_1", "thr_2"):
+        await store.save_thread(THREAD.model_copy(update={"id": name}), RequestContext(principal=Principal("ada")))
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(

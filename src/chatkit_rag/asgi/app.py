@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from chatkit.server import ChatKitServer, StreamingResult
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from chatkit_rag.asgi.identity import Identification
 from chatkit_rag.asgi.limits import AUDIO_BODY_BYTES, BODY_BYTES, read_operation
 from chatkit_rag.asgi.pages import ChatPage
 from chatkit_rag.asgi.problems import problem_of
+from chatkit_rag.asgi.purging import FIRST_SECONDS, DailyPurge
 from chatkit_rag.asgi.refusals import no_such_route, refusals_of_other_methods
 from chatkit_rag.asgi.rest import SearchRoute
 from chatkit_rag.asgi.scopes import AtRoot, idempotency_key_of, relative, request_id_of, with_request_id
@@ -35,10 +37,12 @@ from chatkit_rag.asgi.streaming import EventStream, StreamOptions
 from chatkit_rag.asgi.tasks import TaskOwner
 from chatkit_rag.auth import Authenticate, SessionTokens
 from chatkit_rag.context import Principal, RequestContext
+from chatkit_rag.errors import ConfigurationError
 from chatkit_rag.protocol.driven import DrivenServer
 from chatkit_rag.protocol.engine import overrides
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.attachments import BaseAttachmentStore
+from chatkit_rag.stores.privacy import Purges
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,8 @@ class AppOptions:
     drain_on_signal: bool = True
     """Whether that time begins with the SIGTERM or SIGINT that ends the process: a server waits for open streams before
     it tells an app that it stops. The handler that was there is called as well."""
+    retention: timedelta | None = None
+    """How long after its newest message a thread is kept; None for ever. Once a day, what is older goes."""
     streaming: StreamOptions = field(default_factory=StreamOptions)
     """How streams are kept up, and given up."""
 
@@ -85,6 +91,9 @@ class ChatApp:
             authenticate: who asks, out of a request; `auth.nobody` where only session tokens count.
             sessions: the tokens that `POST /session` hands out; without them there is no such route.
             options: limits and policies.
+
+        Raises:
+            ConfigurationError: there is a `retention`, and the server's store cannot tell what is old.
         """
         self.server = server
         self._served = server if isinstance(server, RagChatServer) else DrivenServer(server)
@@ -95,6 +104,8 @@ class ChatApp:
         self._owner = TaskOwner()
         self._draining = Draining(self._owner, within=options.drain_seconds)
         self._slots = StreamSlots(options.streams_per_reader)
+        self._chores = TaskOwner()
+        self._purge = self._daily_purge()
         self._starting = asyncio.Lock()
         self._started = False
         page = ChatPage(server, session=sessions is not None and options.allow_anonymous and not options.local_reader)
@@ -163,6 +174,8 @@ class ChatApp:
             if not self._started:
                 await self._served.open()
                 self._started = True
+                if self._purge is not None:
+                    self._chores.start(self._purge.run(), name="chatkit-rag: daily purge")
                 if self._options.drain_on_signal:
                     self._draining.begin_on_signal()
 
@@ -170,9 +183,19 @@ class ChatApp:
         """Lets the answers that are under way end, stops those that take too long, and closes store and sources."""
         await self._draining.finish()
         async with self._starting:
+            await self._chores.drain(within=0)
             if self._started:
                 self._started = False
                 await self._served.close()
+
+    def _daily_purge(self) -> DailyPurge | None:
+        engine, retention = self._served.engine, self._options.retention
+        if engine is not None and isinstance(engine.store, Purges):
+            files = self.server.attachment_store
+            return DailyPurge(engine.store, files, retention=retention, first=FIRST_SECONDS)
+        if retention is not None:
+            raise ConfigurationError("threads are to be kept for a while only, and this store cannot tell what is old")
+        return None
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False

@@ -11,8 +11,8 @@ from chatkit.store import NotFoundError
 from chatkit.types import Attachment, Page, ThreadItem, ThreadItemBase, ThreadMetadata
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.protocol.items import TurnItems, find_item, named_by_hook
-from chatkit_rag.stores.base import Store
+from chatkit_rag.protocol.items import PATCHED, TurnItems, find_item, named_by_hook
+from chatkit_rag.stores.base import Store, patch_thread
 from chatkit_rag.stores.shielding import run_to_end
 
 Timed = TypeVar("Timed", bound=ThreadMetadata | ThreadItemBase)
@@ -41,21 +41,30 @@ class HookStore(sdk.Store[RequestContext]):
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
-        return for_hooks(await self.unwrapped.load_thread(thread_id, context))
+        thread = await self.unwrapped.load_thread(thread_id, context)
+        _saw(context, thread_id)
+        return for_hooks(thread)
 
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
-        """See `Store.save_thread`; of the turn's own thread, what differs is changed, and nothing else."""
-        items = _turn_in(thread.id, context)
-        if items is None:
+        """See `Store.save_thread`; of the turn's own thread, what differs is changed, and nothing else.
+
+        Raises NotFound for a thread that was there in this turn, and was deleted since: a hook brings none back.
+        """
+        if items := _turn_in(thread.id, context):
+            await items.patch_thread(thread)
+        elif _saw(context, thread.id):
+            changes = {name: getattr(thread, name) for name in PATCHED}
+            await run_to_end(patch_thread(self.unwrapped, thread.id, changes, context))
+        else:
             await run_to_end(self.unwrapped.save_thread(thread, context))
-            return
-        await items.patch_thread(thread)
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
         """See `Store.load_threads`."""
         page = await self.unwrapped.load_threads(limit, after, order, context)
+        for thread in page.data:
+            _saw(context, thread.id)
         return page.model_copy(update={"data": [for_hooks(thread) for thread in page.data]})
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
@@ -119,6 +128,16 @@ def for_hooks(record: Timed) -> Timed:
     if record.created_at.tzinfo is None:
         return record
     return record.model_copy(update={"created_at": record.created_at.astimezone().replace(tzinfo=None)})
+
+
+def _saw(context: RequestContext, thread_id: str) -> bool:
+    """Whether the hook of this turn saw the thread before; from now on it has."""
+    items = context.turn
+    if not isinstance(items, TurnItems):
+        return False
+    known = thread_id in items.seen_threads
+    items.seen_threads.add(thread_id)
+    return known
 
 
 def _turn_in(thread_id: str, context: RequestContext) -> TurnItems | None:

@@ -37,7 +37,8 @@ from chatkit_rag.stores.shielding import run_to_end
 
 _SHARED_NAMES = {"__fake_id__"}
 """What the Agents SDK calls every item of a Chat Completions model."""
-_PATCHED = ("title", "status", "metadata", "allowed_image_domains")
+PATCHED = ("title", "status", "metadata", "allowed_image_domains")
+"""What a hook may change of a thread."""
 
 Timed = TypeVar("Timed", bound=ThreadItem)
 
@@ -51,6 +52,8 @@ class TurnItems:
         """Items that were announced and are not complete, as far as they came."""
         self.cut_short = False
         """Whether the turn was stopped, and has stored what there was."""
+        self.seen_threads: set[str] = set()
+        """The other threads that the hook has loaded or stored."""
         self._store = store
         self.thread = thread
         """The thread as it was last stored."""
@@ -114,7 +117,7 @@ class TurnItems:
         A title that another tab has given since stays, and is `thread`'s from now on.
         """
         changes = {
-            name: getattr(thread, name) for name in _PATCHED if getattr(thread, name) != getattr(self.thread, name)
+            name: getattr(thread, name) for name in PATCHED if getattr(thread, name) != getattr(self.thread, name)
         }
         if "title" in changes:
             stored = await self._store.load_thread(self.thread_id, self._context)

@@ -4,11 +4,12 @@ With several processes over one store that can keep neither, each process coordi
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import RememberedRequest
+from chatkit_rag.stores.privacy import Holding
 from chatkit_rag.stores.storable import check_storable
 
 _Key = tuple[str, str, str]
@@ -75,6 +76,42 @@ class InProcessCoordination:
     async def forget_request(self, key: str, context: RequestContext) -> None:
         """See `RemembersRequests.forget_request`."""
         self._requests.pop((*context.owner, key), None)
+
+    def is_leased(self, owner: tuple[str, str], thread_id: str) -> bool:
+        """Whether somebody has the thread now."""
+        lease = self._leases.get((*owner, thread_id))
+        return lease is not None and lease.until > time.time()
+
+    def coordination_of(self, owner: tuple[str, str]) -> list[Holding]:
+        """What is remembered of a reader."""
+        requests = [
+            Holding(kind="requests", record={"key": key[2], **asdict(known.request), "expires": known.expires})
+            for key, known in self._requests.items()
+            if key[:2] == owner
+        ]
+        leases = [
+            Holding(kind="leases", record={"thread_id": key[2], "until": lease.until})
+            for key, lease in self._leases.items()
+            if key[:2] == owner
+        ]
+        return requests + leases
+
+    def forget_owner(self, owner: tuple[str, str]) -> None:
+        """Drops what is remembered of a reader."""
+        for kept in (self._leases, self._requests):
+            for key in [key for key in kept if key[:2] == owner]:
+                del kept[key]
+
+    def drop_all_expired(self) -> int:
+        """Drops everything whose time is over; how much that was."""
+        now = time.time()
+        leases = [key for key, lease in self._leases.items() if lease.until <= now]
+        requests = [key for key, known in self._requests.items() if known.expires <= now]
+        for key in leases:
+            del self._leases[key]
+        for key in requests:
+            del self._requests[key]
+        return len(leases) + len(requests)
 
     def _drop_expired(self, now: float) -> None:
         # In the order of their claims, which is that of their expiry: one setting holds for all.

@@ -1,8 +1,10 @@
 """Ids that sort by time and cannot be guessed: `thr_` and 34 letters and digits; and ids that stand for others."""
 
+import re
 import secrets
 import time
 from base64 import b32hexencode
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -13,11 +15,27 @@ _TIME_LETTERS = 10
 _RANDOM_LETTERS = 24
 """120 bits: a million ids a second for a century stay apart, and nobody finds one by trying."""
 
+_NEW_ID = re.compile(rf"[a-z]+_[{_ALPHABET}]{{{_TIME_LETTERS + _RANDOM_LETTERS}}}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def new_id(prefix: str) -> str:
     """A new id: `prefix`, the time in milliseconds (50 bits), 120 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     return f"{prefix}_{_base32(milliseconds, _TIME_LETTERS)}{_base32(secrets.randbits(120), _RANDOM_LETTERS)}"
+
+
+def time_of(id_: str) -> datetime | None:
+    """When an id of `new_id` was made; None for any other."""
+    if not _NEW_ID.fullmatch(id_):
+        return None
+    milliseconds = 0
+    for letter in id_.rpartition("_")[2][:_TIME_LETTERS]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(letter)
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
 
 
 def derived_id(prefix: str, *parts: str) -> str:

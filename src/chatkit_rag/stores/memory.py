@@ -2,18 +2,28 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import BaseModel
 
-from chatkit_rag.context import RequestContext
+from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
 from chatkit_rag.stores.claims import claimed_for
 from chatkit_rag.stores.coordination import InProcessCoordination
 from chatkit_rag.stores.paging import clamped, page_of
+from chatkit_rag.stores.privacy import (
+    MARK_LIFETIME,
+    NEWEST_ITEMS,
+    Deleted,
+    Holding,
+    Owner,
+    refuse_if_deleted,
+)
 from chatkit_rag.stores.storable import check_item, check_storable
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -68,6 +78,10 @@ class _Owned:
     feedback: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict[str, dict[str, dict[str, Any]]])
     """Thread -> item -> what the reader thinks of it."""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.threads.ids or self.attachments)
+
 
 class MemoryStore(InProcessCoordination, BaseStore):
     """A `Store` in memory. Owners are kept apart; records are copied in and out."""
@@ -82,7 +96,8 @@ class MemoryStore(InProcessCoordination, BaseStore):
         """
         super().__init__()
         self._max_readers = max_readers
-        self._owners: OrderedDict[tuple[str, str], _Owned] = OrderedDict()
+        self._owners: OrderedDict[Owner, _Owned] = OrderedDict()
+        self._deleted: dict[Owner, datetime] = {}
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
         """See `Store.load_thread`."""
@@ -94,6 +109,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         check_storable(thread)
+        refuse_if_deleted(context.began, self._deleted.get(context.owner), "thread", thread.id)
         self._kept(context).threads.put(thread.id, in_utc(_metadata_of(thread)))
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
@@ -126,10 +142,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
-        owned = self._of(context)
-        owned.threads.drop(thread_id)
-        owned.items.pop(thread_id, None)
-        owned.feedback.pop(thread_id, None)
+        _drop_thread(self._of(context), thread_id)
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
@@ -166,6 +179,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
         check_storable(attachment)
+        refuse_if_deleted(context.began, self._deleted.get(context.owner), "attachment", attachment.id)
         self._kept(context).attachments[attachment.id] = attachment.model_copy(deep=True)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
@@ -200,6 +214,62 @@ class MemoryStore(InProcessCoordination, BaseStore):
         """See `ListsAttachments.load_attachments`."""
         return [attachment.model_copy(deep=True) for attachment in self._of(context).attachments.values()]
 
+    async def delete_user(self, context: RequestContext) -> Deleted:
+        """See `DeletesUsers.delete_user`."""
+        self._deleted[context.owner] = utc_now()
+        owned = self._owners.pop(context.owner, _Owned())
+        self.forget_owner(context.owner)
+        return Deleted(len(owned.threads.ids), len(owned.attachments))
+
+    async def holdings(self, context: RequestContext) -> AsyncGenerator[Holding]:
+        """See `ListsHoldings.holdings`."""
+        owned = self._owners.get(context.owner, _Owned())
+        for thread in list(owned.threads.records.values()):
+            yield Holding(kind="threads", record=thread.model_dump(mode="json"))
+        for kept in list(owned.items.values()):
+            for item in list(kept.records.values()):
+                yield Holding(kind="items", record=item.model_dump(mode="json"))
+        for thread_id, said in list(owned.feedback.items()):
+            for item_id, feedback in list(said.items()):
+                yield Holding(kind="feedback", record={"thread_id": thread_id, "item_id": item_id, **feedback})
+        for attachment in list(owned.attachments.values()):
+            yield Holding(kind="attachments", record=attachment.model_dump(mode="json"))
+        for holding in self.coordination_of(context.owner):
+            yield holding
+
+    async def purge_threads(self, before: datetime, limit: int) -> Sequence[tuple[Owner, str]]:
+        """See `Purges.purge_threads`."""
+        old = (
+            (owner, id_)
+            for owner, owned in self._owners.items()
+            for id_ in owned.threads.ids
+            if _last_activity(owned, id_) < before.replace(microsecond=0) and not self.is_leased(owner, id_)
+        )
+        gone = list(islice(old, limit))
+        for owner, id_ in gone:
+            _drop_thread(self._owners[owner], id_)
+        return gone
+
+    async def unused_attachments(self) -> AsyncGenerator[tuple[Owner, Attachment]]:
+        """See `Purges.unused_attachments`."""
+        unused = [
+            (owner, attachment.model_copy(deep=True))
+            for owner, owned in self._owners.items()
+            for attachment in owned.attachments.values()
+            if attachment.thread_id not in owned.threads.records
+        ]
+        for owner, attachment in unused:
+            yield owner, attachment
+
+    async def purge_expired(self) -> int:
+        """See `Purges.purge_expired`."""
+        expired = [owner for owner, deleted in self._deleted.items() if deleted < utc_now() - MARK_LIFETIME]
+        for owner in expired:
+            del self._deleted[owner]
+        for owner in [owner for owner, owned in self._owners.items() if owned.is_empty]:
+            del self._owners[owner]
+        return len(expired) + self.drop_all_expired()
+
     def _of(self, context: RequestContext) -> _Owned:
         """What is the reader's; nothing, that is not kept, where there is nothing."""
         owned = self._owners.get(context.owner)
@@ -214,6 +284,19 @@ class MemoryStore(InProcessCoordination, BaseStore):
         while len(self._owners) > self._max_readers:
             self._owners.popitem(last=False)
         return owned
+
+
+def _drop_thread(owned: _Owned, thread_id: str) -> None:
+    owned.threads.drop(thread_id)
+    owned.items.pop(thread_id, None)
+    owned.feedback.pop(thread_id, None)
+
+
+def _last_activity(owned: _Owned, thread_id: str) -> datetime:
+    items = owned.items.get(thread_id, _Ordered())
+    newest = [items.records[id_] for id_ in items.ids[-NEWEST_ITEMS:]]
+    made: list[datetime] = [getattr(record, "created_at") for record in (owned.threads.records[thread_id], *newest)]  # noqa: B009 - see `in_utc`
+    return max(made).replace(microsecond=0)
 
 
 def _metadata_of(record: BaseModel) -> ThreadMetadata:

@@ -15,6 +15,7 @@ from chatkit_rag.stores.postgres_attachments import PostgresAttachments
 from chatkit_rag.stores.postgres_coordination import PostgresCoordination
 from chatkit_rag.stores.postgres_database import PostgresDatabase
 from chatkit_rag.stores.postgres_drivers import Row
+from chatkit_rag.stores.postgres_privacy import PostgresPrivacy
 from chatkit_rag.stores.rows import (
     attachment_from_json,
     item_to_json,
@@ -33,7 +34,7 @@ _LONG_SECONDS = 30.0
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class PostgresStore(PostgresCoordination, PostgresAttachments, BaseStore):
+class PostgresStore(PostgresCoordination, PostgresAttachments, PostgresPrivacy, BaseStore):
     """A `Store` in Postgres, opened at its first use. Each operation is one statement, and one flight.
 
     A database that is away is waited for `patience` seconds by each operation, which then raises StoreUnavailable;
@@ -115,7 +116,9 @@ class PostgresStore(PostgresCoordination, PostgresAttachments, BaseStore):
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         check_storable(thread)
-        await self._database.store(self._sql.save_thread, *context.owner, thread.id, thread_to_json(thread))
+        row = (*context.owner, thread.id, thread_to_json(thread))
+        if not await self._database.store(self._sql.save_thread, *row, self._database.age_of(context)):
+            raise NotFound("thread", thread.id)
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
@@ -183,9 +186,9 @@ class PostgresStore(PostgresCoordination, PostgresAttachments, BaseStore):
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
         check_storable(attachment)
-        await self._database.store(
-            self._sql.save_attachment, *context.owner, attachment.id, attachment.model_dump_json()
-        )
+        row = (*context.owner, attachment.id, attachment.model_dump_json())
+        if not await self._database.store(self._sql.save_attachment, *row, self._database.age_of(context)):
+            raise NotFound("attachment", attachment.id)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""

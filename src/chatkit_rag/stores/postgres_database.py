@@ -8,6 +8,7 @@ from typing import Any, Literal
 import anyio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.errors import InvalidRequest
 from chatkit_rag.stores.postgres_connections import Connections
 from chatkit_rag.stores.postgres_drivers import Row
@@ -51,6 +52,7 @@ class PostgresDatabase:
             engine = database
             self._migrate = partial(migrate, database, schema, label=self.label)
             pool_size = 0
+        self._patience = patience
         self._connections = Connections(engine, label=self.label, size=pool_size, patience=patience)
         self._ready = False
         # Not asyncio's, which serves the one event loop that it was first waited for in.
@@ -109,6 +111,14 @@ class PostgresDatabase:
             return await run_to_end(self._run(statement, values))
         except (NoReference, NoText):
             return None
+
+    def age_of(self, context: RequestContext) -> float:
+        """How many seconds ago the request came, at most, when a statement that is sent now is carried out.
+
+        Hosts' clocks differ, so the moment itself means nothing to the database. A statement that takes its time on the
+        way makes the request look younger than it is, by its patience at most.
+        """
+        return (utc_now() - context.began).total_seconds() + self._patience
 
     async def _open(self) -> None:
         async with self._opening:

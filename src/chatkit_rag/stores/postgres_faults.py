@@ -26,6 +26,8 @@ class Fault(Enum):
     REFUSED = auto()
     """User, password or database are not accepted."""
     NO_TABLES = auto()
+    OLD_TABLES = auto()
+    """They are of the version before, which has all but what is new in this one."""
     NO_REFERENCE = auto()
     """What the row refers to is not there."""
     NO_TEXT = auto()
@@ -61,6 +63,7 @@ _STATES = {
     "42501": Fault.REFUSED,
     "3F000": Fault.NO_TABLES,
     "42P01": Fault.NO_TABLES,
+    "42703": Fault.OLD_TABLES,
     "23503": Fault.NO_REFERENCE,
     "22021": Fault.NO_TEXT,
 }
@@ -104,6 +107,8 @@ def translated(exc: BaseException, label: str) -> Exception:
             message = f"every connection to {label} has been in use for {POOL_SECONDS:g} s: raise pool_size"
         case Fault.NO_TABLES:
             message = f"the tables are not in {label}: run `chatkit-rag migrate`, or set auto_migrate ({reason})"
+        case Fault.OLD_TABLES:
+            message = f"the tables in {label} are too old for this: run `chatkit-rag migrate` ({reason})"
         case Fault.REFUSED:
             message = (
                 f"the database {label} refuses what DATABASE_URL says: {reason}; check user, password and database"

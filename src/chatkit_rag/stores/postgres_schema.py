@@ -11,7 +11,7 @@ from chatkit_rag.stores.postgres_engines import migrating_engine_for
 from chatkit_rag.stores.postgres_faults import translated
 from chatkit_rag.stores.postgres_urls import Address
 
-VERSIONS = ("0001",)
+VERSIONS = ("0001", "0002")
 """The versions of the schema, oldest first. This code runs on the last two: servers are renewed before or after it."""
 
 

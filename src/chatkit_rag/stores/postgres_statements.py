@@ -13,6 +13,7 @@ class Statements:
     version: str
     load_thread: str
     save_thread: str
+    """No row where the owner was deleted since the request came, which is `$5` seconds ago at most."""
     patch_thread: str
     delete_thread: str
     threads: dict[str, str]
@@ -28,6 +29,7 @@ class Statements:
     save_feedback: str
     load_attachment: str
     save_attachment: str
+    """As `save_thread`."""
     delete_attachment: str
     load_attachments: str
     claim_attachments: str
@@ -59,6 +61,7 @@ def statements(schema: str) -> Statements:
             WITH place AS (
                 INSERT INTO {s}.owners AS owner (tenant, user_id, thread_seq) VALUES ($1, $2, 1)
                 ON CONFLICT (tenant, user_id) DO UPDATE SET thread_seq = owner.thread_seq + 1
+                WHERE {_not_deleted(5)}
                 RETURNING thread_seq
             )
             INSERT INTO {s}.threads (tenant, user_id, id, seq, payload)
@@ -97,8 +100,15 @@ def statements(schema: str) -> Statements:
             SELECT $1, $2, $3, item_id, $5 FROM unnest($4::text[]) AS item_id
             ON CONFLICT (tenant, user_id, thread_id, item_id) DO UPDATE SET payload = excluded.payload""",
         load_attachment=f"SELECT payload FROM {s}.attachments WHERE {_OWNER} AND id = $3",
+        # The owner's row is locked likewise: whoever deletes them waits for what is being stored, and finds it.
         save_attachment=f"""
-            INSERT INTO {s}.attachments (tenant, user_id, id, payload) VALUES ($1, $2, $3, $4)
+            WITH owner AS (
+                INSERT INTO {s}.owners AS owner (tenant, user_id, thread_seq) VALUES ($1, $2, 0)
+                ON CONFLICT (tenant, user_id) DO UPDATE SET thread_seq = owner.thread_seq
+                WHERE {_not_deleted(5)}
+                RETURNING 1
+            )
+            INSERT INTO {s}.attachments (tenant, user_id, id, payload) SELECT $1, $2, $3, $4 FROM owner
             ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload
             RETURNING id""",
         delete_attachment=f"DELETE FROM {s}.attachments WHERE {_OWNER} AND id = $3",
@@ -155,6 +165,16 @@ def _with_thread(value: str) -> str:
             UNION ALL SELECT 'thread_id', {value}
         ) AS fields
     )"""
+
+
+def deleted_at(owner: str) -> str:
+    """When an owner was deleted; of the whole row, so that a schema without the column says never."""
+    return f"(to_jsonb({owner}) ->> 'deleted_at')::timestamptz"
+
+
+def _not_deleted(age: int) -> str:
+    since = f"now() - make_interval(secs => ${age}::float8)"
+    return f"coalesce({deleted_at('owner')} < {since}, true)"
 
 
 def _first(table: str, within: str, order: str, limit: int) -> str:

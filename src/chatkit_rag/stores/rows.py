@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
@@ -17,6 +17,7 @@ Record = TypeVar("Record", bound=BaseModel)
 # Writes what `ThreadMetadata` has and nothing more: a `Thread` carries items besides, which have their own place.
 _THREAD = TypeAdapter(ThreadMetadata)
 _ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
+_DOCUMENT = TypeAdapter(dict[str, Any])
 
 
 def thread_to_json(thread: ThreadMetadata) -> str:
@@ -38,6 +39,20 @@ def item_to_json(item: ThreadItem) -> str:
 def attachment_from_json(text: str) -> Attachment:
     """The attachment's record that was stored as `text`."""
     return _ATTACHMENT.validate_json(text)
+
+
+def document_from_json(text: str) -> dict[str, Any]:
+    """What was stored as `text`, as plain data; what cannot be read as `{"unreadable": text}`."""
+    try:
+        document: dict[str, Any] = _DOCUMENT.validate_json(text)
+    except ValidationError:
+        return {"unreadable": text}
+    return document
+
+
+def second_of(moment: datetime) -> str:
+    """The second that a moment is in, as the records' times begin: these can be compared as texts."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def page_of_rows(rows: Sequence[Sequence[Any]], limit: int, what: str, read: Callable[[str], Record]) -> Page[Record]:

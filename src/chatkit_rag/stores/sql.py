@@ -24,6 +24,7 @@ from chatkit_rag.stores.rows import (
 from chatkit_rag.stores.sql_attachments import SQLiteAttachments
 from chatkit_rag.stores.sql_coordination import SQLiteCoordination
 from chatkit_rag.stores.sql_file import SQLiteFile
+from chatkit_rag.stores.sql_privacy import SQLitePrivacy
 from chatkit_rag.stores.storable import check_item, check_storable
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -31,7 +32,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class SQLiteStore(SQLiteCoordination, SQLiteAttachments, BaseStore):
+class SQLiteStore(SQLiteCoordination, SQLiteAttachments, SQLitePrivacy, BaseStore):
     """A `Store` in one SQLite file, opened at its first use.
 
     Writes that come at the same time are committed together, each is acknowledged when it is on the disk, and none is
@@ -66,7 +67,9 @@ class SQLiteStore(SQLiteCoordination, SQLiteAttachments, BaseStore):
     async def save_thread(self, thread: ThreadMetadata, context: RequestContext) -> None:
         """See `Store.save_thread`."""
         check_storable(thread)
-        await self._file.store(sql.SAVE_THREAD, *context.owner, thread.id, thread_to_json(thread))
+        row = (*context.owner, thread.id, thread_to_json(thread))
+        if not await self._file.store(sql.SAVE_THREAD, *row, *context.owner, context.began.timestamp()):
+            raise NotFound("thread", thread.id)
 
     async def patch_thread(self, thread_id: str, changes: Mapping[str, Any], context: RequestContext) -> None:
         """See `PatchesThreads.patch_thread`; one statement, so that no other change of the thread is lost."""
@@ -131,7 +134,9 @@ class SQLiteStore(SQLiteCoordination, SQLiteAttachments, BaseStore):
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
         """See `Store.save_attachment`."""
         check_storable(attachment)
-        await self._file.store(sql.SAVE_ATTACHMENT, *context.owner, attachment.id, attachment.model_dump_json())
+        row = (*context.owner, attachment.id, attachment.model_dump_json())
+        if not await self._file.store(sql.SAVE_ATTACHMENT, *row, *context.owner, context.began.timestamp()):
+            raise NotFound("attachment", attachment.id)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""

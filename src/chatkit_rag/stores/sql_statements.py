@@ -10,9 +10,13 @@ _WAYS = {"asc": ">", "desc": "<"}
 PING = "SELECT 1"
 
 LOAD_THREAD = f"SELECT payload FROM threads WHERE {_OWNER} AND id = ?"
-SAVE_THREAD = """
-    INSERT INTO threads (tenant, user, id, payload) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, user, id) DO UPDATE SET payload = excluded.payload"""
+_NOT_DELETED = f"NOT EXISTS (SELECT 1 FROM deleted_users WHERE {_OWNER} AND at >= ?)"
+"""Whether the owner was not deleted since the request came: the owner, and the request's moment."""
+SAVE_THREAD = f"""
+    INSERT INTO threads (tenant, user, id, payload) SELECT ?, ?, ?, ? WHERE {_NOT_DELETED}
+    ON CONFLICT (tenant, user, id) DO UPDATE SET payload = excluded.payload
+    RETURNING id"""
+"""A row where the owner was not deleted since."""
 DELETE_THREAD = f"DELETE FROM threads WHERE {_OWNER} AND id = ?"
 
 ADD_ITEM = """
@@ -27,9 +31,11 @@ SAVE_FEEDBACK = """
     ON CONFLICT (tenant, user, thread_id, item_id) DO UPDATE SET payload = excluded.payload"""
 """Breaks a constraint where the item is not there."""
 
-SAVE_ATTACHMENT = """
-    INSERT INTO attachments (tenant, user, id, payload) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, user, id) DO UPDATE SET payload = excluded.payload"""
+SAVE_ATTACHMENT = f"""
+    INSERT INTO attachments (tenant, user, id, payload) SELECT ?, ?, ?, ? WHERE {_NOT_DELETED}
+    ON CONFLICT (tenant, user, id) DO UPDATE SET payload = excluded.payload
+    RETURNING id"""
+"""As `SAVE_THREAD`."""
 LOAD_ATTACHMENT = f"SELECT payload FROM attachments WHERE {_OWNER} AND id = ?"
 DELETE_ATTACHMENT = f"DELETE FROM attachments WHERE {_OWNER} AND id = ?"
 LOAD_ATTACHMENTS = f"SELECT id, payload FROM attachments WHERE {_OWNER}"

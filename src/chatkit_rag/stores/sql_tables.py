@@ -79,5 +79,13 @@ TABLES = (
     )
     """,
     "CREATE INDEX IF NOT EXISTS requests_by_expiry ON requests (expires)",
+    """
+    CREATE TABLE IF NOT EXISTS deleted_users (
+        tenant TEXT NOT NULL,
+        user TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (tenant, user)
+    )
+    """,
 )
 """In the order in which they are made; making them again does nothing."""

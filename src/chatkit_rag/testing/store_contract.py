@@ -31,6 +31,7 @@ from chatkit_rag.testing.store.items import Attachments, Ids, Items
 from chatkit_rag.testing.store.owners import Owners
 from chatkit_rag.testing.store.pages import Pages
 from chatkit_rag.testing.store.part import CAPABILITIES
+from chatkit_rag.testing.store.privacy import Deletions, Exports, Retention
 from chatkit_rag.testing.store.threads import Threads
 
 __all__ = ["CAPABILITIES", "StoreContract"]
@@ -54,6 +55,9 @@ class StoreContract(
     Leases,
     RememberedRequests,
     Interrupted,
+    Exports,
+    Deletions,
+    Retention,
     Life,
     Conversations,
     Comparison,

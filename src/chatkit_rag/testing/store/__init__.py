@@ -14,6 +14,7 @@ _PARTS = (
     "cancelling",
     "coordination",
     "besides",
+    "privacy",
     "conversations",
     "compared",
 )

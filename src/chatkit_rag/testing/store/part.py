@@ -40,6 +40,9 @@ CAPABILITIES = {
     "kind kept, or None",
     "leases": "`KeepsLeases`: one holder at a time has a thread",
     "idempotency": "`RemembersRequests`: a request is carried out once",
+    "export": "`ListsHoldings`: all that is held of a reader is told",
+    "deletion": "`DeletesUsers`: a reader is forgotten, and what is under way brings nothing back",
+    "retention": "`Purges`: what is older than it may be is found, and goes",
     "lifecycle": "`Lifecycle`: `open`, `close` and `ping`",
 }
 """What a store may be able to do, and what a subclass of the contract gives for it."""
