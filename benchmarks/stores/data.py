@@ -74,9 +74,8 @@ INSERT INTO first_items
 INSERT INTO chatkit_rag.owners (tenant, user_id, thread_seq)
     SELECT '', owner, max(seq) FROM made_threads GROUP BY owner;
 INSERT INTO chatkit_rag.threads (tenant, user_id, id, seq, item_seq, payload)
-    SELECT '', owner, id, seq, (SELECT count(*) FROM made_items WHERE thread_id = made_threads.id), payload
-    FROM made_threads WHERE owner = '{reader}'
-    UNION ALL SELECT '', owner, id, seq, 0, payload FROM made_threads WHERE owner <> '{reader}';
+    SELECT '', owner, id, seq, coalesce(items.held, 0), payload FROM made_threads
+    LEFT JOIN (SELECT thread_id, count(*) AS held FROM made_items GROUP BY thread_id) AS items ON thread_id = id;
 INSERT INTO chatkit_rag.items (tenant, user_id, thread_id, id, seq, payload)
     SELECT '', owner, thread_id, id, seq, payload FROM made_items ORDER BY thread_id, seq;
 """

@@ -72,7 +72,7 @@ def numbers_of(kind: str, address: str, postgres: Callable[[], PostgresServer]) 
 
 class TestKilledWriters:
     @IN_FILES_AND_DATABASES
-    @rounds(5, 1000, minutes=20)
+    @rounds(5, 1000, minutes=40)
     async def test_what_they_had_acknowledged_is_there_and_nothing_is_half_there(
         self, kind: str, address: str, cycles: int, ada: RequestContext
     ):
