@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chatkit_rag.retrieval.edge import EdgeIndex
     from chatkit_rag.retrieval.embedding import Embedder
     from chatkit_rag.retrieval.index import PassageIndex
+    from chatkit_rag.retrieval.qdrant import QdrantIndex
     from chatkit_rag.retrieval.reranking import Reranker
     from chatkit_rag.server import RagChatServer
     from chatkit_rag.settings import Settings
@@ -49,6 +50,7 @@ _HOMES = {
     "PassageIndex": "retrieval.index",
     "PostgresStore": "stores.postgres",
     "Principal": "context",
+    "QdrantIndex": "retrieval.qdrant",
     "RagChatServer": "server",
     "RequestContext": "context",
     "Reranker": "retrieval.reranking",
@@ -79,6 +81,7 @@ __all__ = [
     "PassageIndex",
     "PostgresStore",
     "Principal",
+    "QdrantIndex",
     "RagChatServer",
     "RequestContext",
     "Reranker",

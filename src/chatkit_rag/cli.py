@@ -30,6 +30,9 @@ Layout = Literal["s1", "s2"]
 User = Annotated[str, typer.Argument(help="The reader's id, as `authenticate` gives it.", show_default=False)]
 Tenant = Annotated[str, typer.Option(help="The reader's tenant, where there are several.", show_default="none")]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
+Embedder = Annotated[
+    str | None, typer.Option(help="none, openai:NAME, fastembed:NAME or cohere:NAME.", show_default="none")
+]
 Language = Annotated[str | None, typer.Option(help="The language of the course.", show_default="english")]
 
 
@@ -65,6 +68,11 @@ def serve(
     model: Annotated[
         str | None, typer.Option(help="auto, extractive, an OpenAI model, or chat:NAME.", show_default="auto")
     ] = None,
+    embedder: Embedder = None,
+    index: Annotated[
+        str | None, typer.Option(help="Serve this file, or address, that `index --output` wrote.", show_default=False)
+    ] = None,
+    refresh: Annotated[str | None, typer.Option(help="How often that is looked at again.", show_default="10m")] = None,
     allow_anonymous: Annotated[
         bool | None, typer.Option("--allow-anonymous", help="Let readers ask without signing in.", show_default=False)
     ] = None,
@@ -83,6 +91,9 @@ def serve(
         site=site,
         language=language,
         model=model,
+        embedder=embedder,
+        index=index,
+        refresh=refresh,
         allow_anonymous=allow_anonymous,
         data_dir=data_dir,
     )
@@ -91,11 +102,12 @@ def serve(
 
 @app.command()
 def index(
-    docs: Annotated[str, typer.Argument(help=f"What to index: {_DOCS}.")],
+    docs: Annotated[str | None, typer.Argument(help=f"What to index: {_DOCS}.")] = None,
     *,
     url: Url = None,
     site: Site = None,
     language: Language = None,
+    embedder: Embedder = None,
     kind: Annotated[
         str, typer.Option(help="The kind of site in the folder: auto, docusaurus, mkdocs, mdbook, plain, html.")
     ] = "auto",
@@ -112,7 +124,16 @@ def index(
         bool, typer.Option("--allow-private", help="Fetch from private and loopback addresses, too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    keep: Annotated[int, typer.Option(min=1, help="Generations of the index that stay on disk.")] = 2,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the index into this file too, for `serve --index`.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Keep the index on the Qdrant server at this address.", show_default=False)
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Generations of the index that are kept.")] = 2,
+    activate: Annotated[
+        str | None, typer.Option(help="Serve this generation again, and index nothing.", show_default=False)
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Bring the index in step with DOCS, and print what was done as JSON."""
@@ -128,7 +149,15 @@ def index(
         dry_run=dry_run,
         keep=keep,
     )
-    console.index(Settings.read(url=url, site=site, language=language, data_dir=data_dir), docs, choice)
+    settings = Settings.read(url=url, site=site, language=language, embedder=embedder, qdrant_url=to, data_dir=data_dir)
+    if activate is not None:
+        console.activate(settings, activate)
+    elif docs is None:
+        raise typer.BadParameter(
+            "a folder or an address is needed, unless --activate names a generation", param_hint="DOCS"
+        )
+    else:
+        console.index(settings, docs, choice, output=output)
 
 
 @app.command()
@@ -137,13 +166,14 @@ def search(
     *,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Number of passages.")] = 5,
     site: Annotated[str | None, typer.Option(help="Search this site only.")] = None,
+    embedder: Embedder = None,
     data_dir: DataDir = None,
 ) -> None:
     """Search the indexed pages, and print the passages as JSON."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    console.search(Settings.read(data_dir=data_dir), query, limit=limit, site=site)
+    console.search(Settings.read(embedder=embedder, data_dir=data_dir), query, limit=limit, site=site)
 
 
 @app.command()
@@ -160,13 +190,14 @@ def evaluate(
         typer.Option(help="Fail below this: 0.9 for the first figure, or recall@5=0.9; repeatable."),
     ] = None,
     language: Language = None,
+    embedder: Embedder = None,
     data_dir: DataDir = None,
 ) -> None:
     """Measure search, or the indexed course's answers, and print the figures as JSON; misses go to stderr."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    settings = Settings.read(language=language, data_dir=data_dir)
+    settings = Settings.read(language=language, embedder=embedder, data_dir=data_dir)
     if beir is not None and golden is None:
         good = console.evaluate_search(settings, beir, at_least or ())
     elif golden is not None and beir is None:

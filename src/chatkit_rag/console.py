@@ -16,12 +16,15 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from chatkit_rag.errors import ConfigurationError, IndexMissing
+from chatkit_rag.errors import ConfigurationError, IndexMissing, IndexUnreadable
 from chatkit_rag.evaluation.report import Miss, Report
+from chatkit_rag.indexing import build_embedder, build_index
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, ingest
-from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.archive import pack, unpack
+from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import Generations
+from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.retrieval.retriever import Retrieved, Retriever
 from chatkit_rag.settings import Settings
 from chatkit_rag.stores.imports import ImportReport, take_over
@@ -54,9 +57,41 @@ class ImportChoice:
     dry_run: bool = False
 
 
-def index(settings: Settings, docs: str, choice: IndexChoice) -> None:
-    """Indexes a folder or address, and prints the report as JSON."""
-    _print_json(_index(settings, docs, choice).to_json())
+def index(settings: Settings, docs: str, choice: IndexChoice, *, output: Path | None = None) -> None:
+    """Indexes a folder or address, and prints the report as JSON; `output` is a file for what is served then.
+
+    Where nothing is indexed yet, `output` as it was before is what that is compared with.
+    """
+    if output is None:
+        _print_json(_index(settings, docs, choice).to_json())
+        return
+    if settings.qdrant_url:
+        raise ConfigurationError("an index on a Qdrant server needs no file: give --output, or --to and QDRANT_URL")
+    generations = Generations(settings.index_dir)
+    if output.is_file() and generations.current() is None:
+        try:
+            with generations.building() as place:
+                unpack(output, place)
+        except IndexUnreadable as exc:
+            _err.print(f"everything is indexed anew: {exc}")
+    report = _index(settings, docs, choice)
+    if not choice.dry_run and (current := generations.current()):
+        pack(current.path, output)
+    _print_json(report.to_json())
+
+
+def activate(settings: Settings, generation: str) -> None:
+    """Makes a generation that is kept the current one, and prints its name as JSON."""
+
+    async def run() -> str:
+        opened = build_index(settings)
+        try:
+            await opened.activate(generation)
+            return await opened.generation()
+        finally:
+            await opened.close()
+
+    _print_json({"generation": asyncio.run(run())})
 
 
 def search(settings: Settings, query: str, *, limit: int, site: str | None) -> None:
@@ -64,7 +99,8 @@ def search(settings: Settings, query: str, *, limit: int, site: str | None) -> N
 
     async def found() -> Retrieved:
         async with _indexed(settings) as opened:
-            return await Retriever(opened).retrieve(query, limit=limit, site=site)
+            where = Filter(site=site) if site is not None else None
+            return await Retriever(opened).retrieve(query, limit=limit, where=where)
 
     _print_json(asyncio.run(found()).to_json(query))
 
@@ -73,7 +109,8 @@ def evaluate_search(settings: Settings, folder: Path, bounds: Sequence[str]) -> 
     """Measures search on a BEIR collection; whether every bound is reached."""
     from chatkit_rag.evaluation.beir import evaluate_beir
 
-    return _evaluated(asyncio.run(evaluate_beir(folder, language=settings.language)), bounds)
+    embedder = build_embedder(settings).embedder
+    return _evaluated(asyncio.run(evaluate_beir(folder, language=settings.language, embedder=embedder)), bounds)
 
 
 def evaluate_course(settings: Settings, file: Path, bounds: Sequence[str]) -> bool:
@@ -92,6 +129,8 @@ def evaluate_course(settings: Settings, file: Path, bounds: Sequence[str]) -> bo
 
 def serve(settings: Settings, docs: str | None) -> None:
     """Indexes a folder or address, if there is one, and serves the chat until it is stopped."""
+    if docs is not None and settings.index:
+        raise ConfigurationError("an index that is fetched is served as it is: give DOCS, or --index")
     # Bound first: a port in use should be told before a thousand pages are read.
     listening = _bind(settings)
     if docs is not None:
@@ -122,11 +161,22 @@ def migrate(settings: Settings, *, sql: bool) -> None:
 
 
 @asynccontextmanager
-async def _indexed(settings: Settings) -> AsyncGenerator[EdgeIndex]:
+async def _opened(settings: Settings, *, keep: int = 2) -> AsyncGenerator[PassageIndex]:
+    index = build_index(settings, keep=keep)
+    try:
+        await index.open()
+        yield index
+    finally:
+        await index.close()
+
+
+@asynccontextmanager
+async def _indexed(settings: Settings) -> AsyncGenerator[PassageIndex]:
     """The index, open. Raises IndexMissing where nothing is in it."""
-    async with EdgeIndex(settings.index_dir, language=settings.language) as opened:
+    async with _opened(settings) as opened:
         if not await opened.generation():
-            raise IndexMissing(f"nothing is indexed in {settings.index_dir}: run `chatkit-rag index FOLDER` first")
+            place = settings.qdrant_url or settings.index_dir
+            raise IndexMissing(f"nothing is indexed in {place}: run `chatkit-rag index FOLDER` first")
         yield opened
 
 
@@ -163,7 +213,8 @@ def _done(report: ImportReport) -> str:
 
 
 def _is_indexed(settings: Settings) -> bool:
-    return Generations(settings.index_dir).current() is not None
+    """Whether there is something to search, as far as that can be told without asking a server."""
+    return bool(settings.index or settings.qdrant_url) or Generations(settings.index_dir).current() is not None
 
 
 class _RateColumn(ProgressColumn):
@@ -190,7 +241,7 @@ def _index(settings: Settings, docs: str, choice: IndexChoice) -> IngestReport:
             progress.update(task, total=now.total, completed=now.pages, passages=now.passages, description=now.page)
 
         async def run() -> IngestReport:
-            async with EdgeIndex(settings.index_dir, language=settings.language, keep=choice.keep) as opened:
+            async with _opened(settings, keep=choice.keep) as opened:
                 return await ingest(
                     docs,
                     opened,

@@ -84,6 +84,15 @@ class Hit:
 
     passage: Passage
     score: float
+    before: Passage | None = None
+    """What stands right before it in its own section, where that was asked for."""
+    after: Passage | None = None
+
+    @property
+    def text(self) -> str:
+        """The passage's text, between what stands around it."""
+        pieces = (self.before, self.passage, self.after)
+        return "\n\n".join(piece.text for piece in pieces if piece is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 import uvicorn
 
 from chatkit_rag.agent.models import ChosenModel
+from chatkit_rag.indexing import build_embedder
 from chatkit_rag.settings import Settings
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.telemetry import set_up_logging
@@ -34,7 +35,7 @@ def run(settings: Settings, listening: socket.socket, *, say: Callable[[str], ob
     model = build_model(settings)
     port = listening.getsockname()[1]
     say(f"Model      {model.label}; {_cost(model)}")
-    say("Embedder   none")
+    say(f"Embedder   {build_embedder(settings).label}")
     say(f"Threads    {threads}")
     ready = f"Ready on   http://{_shown(settings.host)}:{port}  (Ctrl-C stops)"
     patience = math.ceil(settings.drain_seconds) + _LAST_RESORT_SECONDS

@@ -51,10 +51,24 @@ class Settings(BaseSettings):
     """The language of the course, as Snowball spells it."""
     model: str = "auto"
     """`auto`, `extractive`, an OpenAI model, or `chat:NAME`."""
+    embedder: str = "none"
+    """`none`, `openai:NAME`, `fastembed:NAME` or `cohere:NAME`: what search by meaning needs besides."""
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=_common("OPENAI_API_KEY"))
-    """The key for the model; `auto` takes an OpenAI model where it is set."""
+    """The key for the model, and for an `openai:` embedder; `auto` takes an OpenAI model where it is set."""
     openai_base_url: str | None = Field(default=None, validation_alias=_common("OPENAI_BASE_URL"))
     """The address of an OpenAI-compatible server."""
+    cohere_api_key: SecretStr | None = Field(default=None, validation_alias=_common("COHERE_API_KEY"))
+    """The key for an embedder of Cohere's."""
+    qdrant_url: str | None = Field(default=None, validation_alias=_common("QDRANT_URL"))
+    """The Qdrant server that the index is kept on; without it, it is in the data directory."""
+    qdrant_api_key: SecretStr | None = Field(default=None, validation_alias=_common("QDRANT_API_KEY"))
+    """The key for that server."""
+    qdrant_collection: str = Field(default="courses", pattern=r"^[\w.-]+$")
+    """What the index is called there."""
+    index: str = ""
+    """A file that `index --output` wrote, or its address: `serve` then serves that, and indexes nothing."""
+    refresh: str = Field(default="10m", pattern=r"^\d+[smhd]$")
+    """How often the file or address is looked at again: seconds, minutes, hours or days (`30s`, `10m`, `1h`, `1d`)."""
     database_url: SecretStr | None = Field(default=None, validation_alias=_common("DATABASE_URL"))
     """The database of threads: `postgresql://…` or `sqlite:///FILE`; without it, a file in the data directory."""
     database_schema: str = "chatkit_rag"
@@ -115,6 +129,11 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://", "/")):
             raise ValueError("an address begins with https://, http:// or /")
         return value
+
+    @property
+    def refresh_seconds(self) -> float:
+        """`refresh`, in seconds; at least one."""
+        return max(1.0, float(self.refresh[:-1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[self.refresh[-1]])
 
     @property
     def index_dir(self) -> Path:

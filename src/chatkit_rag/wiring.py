@@ -20,7 +20,8 @@ from chatkit_rag.asgi.pages import ChatPage, CoursePages
 from chatkit_rag.asgi.streaming import StreamOptions
 from chatkit_rag.auth import Authenticate, SessionTokens, nobody
 from chatkit_rag.errors import ConfigurationError
-from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.indexing import build_index
+from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
 from chatkit_rag.sources.course import CourseSource
@@ -37,7 +38,7 @@ from chatkit_rag.stores.sql import SQLiteStore
 from chatkit_rag.stores.sql_imports import sqlite_imports
 
 
-def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
+def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
     """The chat server over the data directory's threads and `index`."""
     return RagChatServer(
         build_store(settings),
@@ -47,7 +48,7 @@ def build_server(settings: Settings, index: EdgeIndex) -> RagChatServer:
     )
 
 
-def build_evaluated_server(index: EdgeIndex) -> RagChatServer:
+def build_evaluated_server(index: PassageIndex) -> RagChatServer:
     """A server over `index` that keeps nothing and asks no language model: what answers are made of can be measured."""
     return RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=ExtractiveModel())
 
@@ -153,7 +154,7 @@ def create_app(
     settings = settings or Settings.read()
     return _app(
         settings,
-        server or build_server(settings, EdgeIndex(settings.index_dir, language=settings.language)),
+        server or build_server(settings, build_index(settings)),
         authenticate or nobody,
         local=False,
     )
@@ -163,7 +164,7 @@ def create_site(settings: Settings | None = None) -> Starlette:
     """What `serve` serves: the chat's routes at the prefix and at `/chatkit`, its page at `/`, the course's pages."""
     settings = settings or Settings.read()
     local = is_loopback(settings.host)
-    index = EdgeIndex(settings.index_dir, language=settings.language)
+    index = build_index(settings)
     server = build_server(settings, index)
     chat = _app(settings, server, nobody, local=local)
     prefix = "/" + settings.prefix.strip("/")

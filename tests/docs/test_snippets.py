@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chatkit_rag import ChatApp, CourseSource, EdgeIndex, MemoryStore, Principal, RagChatServer
 from chatkit_rag.asgi.app import AppOptions
 from chatkit_rag.auth import nobody
+from chatkit_rag.retrieval.filters import Filter
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ async def test_documents_from_elsewhere_are_found(load: Load, tmp_path: Path, ca
 
     assert capsys.readouterr().out == "1 new, 0 changed\n"
     async with EdgeIndex(".chatkit-rag/index") as index:
-        found = await index.search("money back", site="faq")
+        found = await index.search("money back", where=Filter(site="faq"))
     assert found.hits[0].passage.url == "https://example.org/faq#money-back"
 
 

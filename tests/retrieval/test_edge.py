@@ -18,8 +18,9 @@ import pytest
 
 from chatkit_rag.documents import Document, Passage, Section
 from chatkit_rag.errors import IndexError_, IndexUnreadable
-from chatkit_rag.retrieval import edge, generations
+from chatkit_rag.retrieval import edge, generations, knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.manifest import PageRecord
 
@@ -88,7 +89,7 @@ async def index(folder: Path) -> AsyncIterator[EdgeIndex]:
 PUBLISHER = """
 import asyncio, json, sys
 from chatkit_rag.documents import Document, Passage
-from chatkit_rag.retrieval import edge
+from chatkit_rag.retrieval import knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.manifest import PageRecord
 
@@ -98,13 +99,13 @@ records = [
 ]
 passages = [Passage(**(page | {"heading_path": tuple(page["heading_path"])})) for page in pages]
 
-dump = edge.dump_records
+dump = knowledge.dump_records
 def wait_then_dump(records):
     if stop_half_way:
         print("half way", flush=True)
         sys.stdin.readline()
     return dump(records)
-edge.dump_records = wait_then_dump
+knowledge.dump_records = wait_then_dump
 
 async def main():
     async with EdgeIndex(folder) as index:
@@ -218,9 +219,9 @@ class TestSites:
 
     async def test_a_search_stays_within_its_site(self, two_sites: EdgeIndex):
         for site in ("one", "two"):
-            matches = await two_sites.search("node", site=site)
+            matches = await two_sites.search("node", where=Filter(site=site))
             assert {hit.passage.site for hit in matches.hits} == {site}
-        assert (await two_sites.search("node", site="three")).hits == ()
+        assert (await two_sites.search("node", where=Filter(site="three"))).hits == ()
         assert {hit.passage.site for hit in (await two_sites.search("node")).hits} == {"one", "two"}
 
     async def test_a_page_is_the_sites_own(self, two_sites: EdgeIndex):
@@ -459,7 +460,7 @@ class TestUnreadable:
 
     async def test_an_index_of_a_newer_version_asks_for_an_upgrade(self, published: Path, folder: Path):
         about = json.loads((published / "generation.json").read_text())
-        (published / "generation.json").write_text(json.dumps(about | {"format": edge.FORMAT + 1}))
+        (published / "generation.json").write_text(json.dumps(about | {"format": knowledge.FORMAT + 1}))
 
         with pytest.raises(IndexUnreadable, match="newer chatkit-rag; upgrade"):
             async with EdgeIndex(folder):

@@ -39,7 +39,7 @@ def numbered(hits: Sequence[Hit], turn: TurnContext) -> str:
             "page": hit.passage.title,
             "heading": " > ".join(hit.passage.heading_path),
             "relevance": round(hit.score / best, 2),
-            "text": hit.passage.text,
+            "text": hit.text,
         }
         for hit in hits
     ]

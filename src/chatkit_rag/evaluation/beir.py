@@ -21,6 +21,7 @@ from chatkit_rag.evaluation.report import Miss, Report
 from chatkit_rag.ingestion.markdown import read_sections
 from chatkit_rag.ingestion.pipeline import ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.embedding import Embedder
 from chatkit_rag.retrieval.retriever import Retriever
 
 _DEPTH = 10
@@ -57,7 +58,7 @@ def read_collection(folder: Path) -> Collection:
     return Collection(pages=pages, questions={name: asked[name] for name in judgements}, judgements=judgements)
 
 
-async def evaluate_beir(folder: Path, *, language: str = "english") -> Report:
+async def evaluate_beir(folder: Path, *, language: str = "english", embedder: Embedder | None = None) -> Report:
     """Indexes the collection in `folder` aside, asks its questions, and measures the pages that are found.
 
     Raises:
@@ -66,7 +67,7 @@ async def evaluate_beir(folder: Path, *, language: str = "english") -> Report:
     """
     collection = read_collection(folder)
     with tempfile.TemporaryDirectory(prefix="chatkit-rag-") as place:
-        async with EdgeIndex(place, language=language) as index:
+        async with EdgeIndex(place, language=language, embedder=embedder) as index:
             await ingest(_each(collection.pages), index)
             return await _measured(Retriever(index), collection)
 

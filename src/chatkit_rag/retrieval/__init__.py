@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     from chatkit_rag.retrieval.embedders.cohere_service import CohereEmbedder, CohereReranker
     from chatkit_rag.retrieval.embedders.local import FastEmbedEmbedder, FastEmbedReranker
     from chatkit_rag.retrieval.embedders.openai_interface import OpenAIEmbedder
+    from chatkit_rag.retrieval.fetched import FetchedIndex
+    from chatkit_rag.retrieval.filters import Filter, NoneOf, Range
     from chatkit_rag.retrieval.json_server import RequestOptions
+    from chatkit_rag.retrieval.memory import MemoryIndex
+    from chatkit_rag.retrieval.qdrant import QdrantIndex, QdrantOptions
     from chatkit_rag.retrieval.reranking import EndpointReranker
+    from chatkit_rag.retrieval.retriever import RetrievalOptions, Retriever
 
 _HOMES = {
     "CohereEmbedder": "embedders.cohere_service",
@@ -19,8 +24,17 @@ _HOMES = {
     "EndpointReranker": "reranking",
     "FastEmbedEmbedder": "embedders.local",
     "FastEmbedReranker": "embedders.local",
+    "FetchedIndex": "fetched",
+    "Filter": "filters",
+    "MemoryIndex": "memory",
+    "NoneOf": "filters",
     "OpenAIEmbedder": "embedders.openai_interface",
+    "QdrantIndex": "qdrant",
+    "QdrantOptions": "qdrant",
+    "Range": "filters",
     "RequestOptions": "json_server",
+    "RetrievalOptions": "retriever",
+    "Retriever": "retriever",
 }
 
 __all__ = [
@@ -29,8 +43,17 @@ __all__ = [
     "EndpointReranker",
     "FastEmbedEmbedder",
     "FastEmbedReranker",
+    "FetchedIndex",
+    "Filter",
+    "MemoryIndex",
+    "NoneOf",
     "OpenAIEmbedder",
+    "QdrantIndex",
+    "QdrantOptions",
+    "Range",
     "RequestOptions",
+    "RetrievalOptions",
+    "Retriever",
 ]
 
 

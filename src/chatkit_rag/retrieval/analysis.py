@@ -23,6 +23,7 @@ from itertools import pairwise
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage, without_code
+from chatkit_rag.errors import ConfigurationError
 
 SATURATION = 2.0
 """BM25's k: how much a term's second occurrence still adds."""
@@ -147,6 +148,14 @@ class Analyser:
         asked = words(question)
         topical = [word for word in asked if word not in asking] or asked
         return [term for word in topical for term in self.word_terms(word)]
+
+
+def check_language(language: str) -> None:
+    """Raises ConfigurationError where there is no stemmer for the language."""
+    try:
+        Analyser(language=language)
+    except ValueError as exc:
+        raise ConfigurationError(f"no stemmer for the language {language!r}: {exc}") from exc
 
 
 def question_vector(terms: list[int]) -> SparseVector:

@@ -5,52 +5,58 @@ take a fraction of a millisecond, run where they are asked. It must be opened af
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 import anyio
-import orjson
 import qdrant_edge as engine
 
-from chatkit_rag.documents import Document, Hit, Passage
-from chatkit_rag.errors import ConfigurationError, IndexUnreadable
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length, question_vector
-from chatkit_rag.retrieval.fusion import by_score
+from chatkit_rag.documents import Document, Passage
+from chatkit_rag.errors import IndexUnreadable
+from chatkit_rag.retrieval.analysis import SparseVector, check_language, question_vector
+from chatkit_rag.retrieval.embedding import Embedder, Vector
+from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import Generations, PrivateCopy, Published, damaged
-from chatkit_rag.retrieval.index import Matches
-from chatkit_rag.retrieval.lexicon import Lexicon
-from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
-
-FORMAT = 1
-"""Of a generation's files; raised when older code could not read them."""
+from chatkit_rag.retrieval.index import Around, Matches, index_signature
+from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, Scored, make_payloads
+from chatkit_rag.retrieval.manifest import PageRecord
+from chatkit_rag.retrieval.vectors import embed_changed
 
 _BATCH = 64
 """Points an update: one call of this size stops the other threads for a few milliseconds, of thousands for a second."""
 
-_TERMS = "terms"
 _Result = TypeVar("_Result")
-_HEADING_BONUS = 0.5
-"""What a heading that says exactly what is asked adds to its passages' scores, as a share of them."""
-
-_COVERING = 3
-"""How many of the first passages are asked whether they cover the question."""
 
 
 class EdgeIndex:
     """A `PassageIndex` in a folder. Any number of processes may search it while one publishes."""
 
-    def __init__(self, directory: str | Path, *, language: str = "english", keep: int = 2) -> None:
-        """`language` is the course's, as Snowball spells it; `keep` is how many generations stay on disk."""
-        self._generations = Generations(Path(directory), keep=keep)
-        try:
-            Analyser(language=language)
-        except ValueError as exc:
-            raise ConfigurationError(f"no stemmer for the language {language!r}: {exc}") from exc
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        language: str = "english",
+        embedder: Embedder | None = None,
+        keep: int = 2,
+    ) -> None:
+        """An index in `directory`.
+
+        Args:
+            directory: made by the first `publish`.
+            language: the course's, as Snowball spells it.
+            embedder: what passages and questions are embedded by; None to search by words only.
+            keep: how many generations stay on disk.
+        """
+        self._directory = Path(directory)
+        self._generations = Generations(self._directory, keep=keep)
+        check_language(language)
         self._language = language
+        self._embedder = embedder
         self._worker: ThreadPoolExecutor | None = None
         self._opened: _OpenGeneration | None = None
         # Not asyncio's, which serves the one event loop that it was first waited for in.
@@ -59,7 +65,12 @@ class EdgeIndex:
     @property
     def signature(self) -> str:
         """See `PassageIndex.signature`."""
-        return self._language
+        return index_signature(self._language, self._embedder)
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """See `PassageIndex.embedder`."""
+        return self._embedder
 
     async def __aenter__(self) -> Self:
         try:
@@ -86,38 +97,76 @@ class EdgeIndex:
                 if self._worker is not None:
                     self._worker.shutdown(wait=True)
                     self._worker = None
+            if self._embedder is not None:
+                await self._embedder.close()
 
-    async def search(self, query: str, *, limit: int = 100, site: str | None = None) -> Matches:
+    async def embedded_by(self) -> str:
+        """See `PassageIndex.embedded_by`."""
+        generation = await self._current()
+        return generation.knowledge.embedder if generation else ""
+
+    async def search(
+        self, query: str, *, vector: Vector | None = None, limit: int = 100, where: Filter | None = None
+    ) -> Matches:
         """See `PassageIndex.search`."""
         generation = await self._current()
-        return generation.search(query, limit, site) if generation else Matches()
+        return generation.search(query, vector, limit, where) if generation else Matches()
+
+    async def around(self, passages: Sequence[Passage]) -> Mapping[str, Around]:
+        """See `PassageIndex.around`."""
+        generation = await self._current()
+        return generation.around(passages) if generation else {}
 
     async def page(self, path: str, *, site: str | None = None) -> Document | None:
         """See `PassageIndex.page`."""
         generation = await self._current()
-        found = generation.pages.get(path, ()) if generation else ()
+        found = generation.knowledge.pages.get(path, ()) if generation else ()
         return next((record.document for record in found if site in (None, record.site)), None)
 
     async def records(self, *, site: str | None = None) -> Sequence[PageRecord]:
         """See `PassageIndex.records`."""
         generation = await self._current()
-        return [record for record in generation.records if site in (None, record.site)] if generation else []
+        records = generation.knowledge.records if generation else ()
+        return [record for record in records if site in (None, record.site)]
 
     async def generation(self) -> str:
         """See `PassageIndex.generation`."""
         generation = await self._current()
         return generation.source.path.name if generation else ""
 
-    async def publish(self, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
-        """See `PassageIndex.publish`.
+    async def generations(self) -> Sequence[str]:
+        """See `PassageIndex.generations`."""
+        return self._generations.names()
 
-        Raises:
-            IndexError_: another process is publishing, or the folder cannot be written.
-        """
-        building = self._submit(partial(_build, self._generations, self._language, records, passages))
-        name = await asyncio.wrap_future(building)
+    async def publish(self, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
+        """See `PassageIndex.publish`."""
+        vectors: list[Vector] = []
+        if self._embedder is not None:
+            vectors = await embed_changed(passages, self._embedder, await self._kept_vectors())
+        signature = self._embedder.signature if self._embedder else ""
+        build = partial(_build, self._generations, self._language, signature, records, passages, vectors)
+        name = await asyncio.wrap_future(self._submit(build))
         await self._current()
         return name
+
+    async def activate(self, generation: str) -> None:
+        """See `PassageIndex.activate`."""
+        await asyncio.wrap_future(self._submit(partial(self._generations.activate, generation)))
+        await self._current()
+
+    async def _kept_vectors(self) -> Any:
+        """How to ask the generation that is served for its vectors; None where they are of another embedder."""
+        try:
+            generation = await self._current()
+        except IndexUnreadable:
+            return None  # publishing anew is what mends it
+        if generation is None or self._embedder is None or generation.knowledge.embedder != self._embedder.signature:
+            return None
+
+        async def kept(ids: Sequence[str]) -> Mapping[str, tuple[str, Vector]]:
+            return await asyncio.wrap_future(self._submit(partial(generation.vectors, ids)))
+
+        return kept
 
     async def _current(self) -> "_OpenGeneration | None":
         """The generation that `CURRENT` names, opened; a swap happens between two searches, never within one."""
@@ -153,43 +202,22 @@ class EdgeIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A passage that was found before, and the terms of its heading: neither changes within a generation."""
-
-    passage: Passage
-    heading: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
 class _OpenGeneration:
     """One generation, ready to be searched."""
 
     source: Published
     copy: PrivateCopy
     shard: engine.EdgeShard
-    analyser: Analyser
-    lexicon: Lexicon
-    records: list[PageRecord]
-    pages: dict[str, list[PageRecord]]
-    known: dict[Any, _Known] = field(default_factory=dict[Any, _Known])
-    """By the engine's id of the point."""
+    knowledge: Knowledge
 
     @classmethod
     def open(cls, source: Published) -> "_OpenGeneration":
         path = source.path
         try:
-            about = orjson.loads((path / "generation.json").read_bytes())
-            if about["format"] > FORMAT:
-                raise IndexUnreadable(f"{path} was written by a newer chatkit-rag; upgrade, or index the pages again")
-            analyser = Analyser(language=about["language"], average_length=about["average_length"])
-            counts = orjson.loads((path / "lexicon.json").read_bytes())
-            lexicon = Lexicon(
-                passages=about["passages"],
-                frequencies={int(term): frequency for term, frequency in counts["frequencies"].items()},
-                words=counts["words"],
-            )
-            records = load_records((path / "pages.jsonl").read_bytes())
+            knowledge = Knowledge.load({name: (path / name).read_bytes() for name in FILES})
             copy = PrivateCopy(path / "shard")
+        except IndexUnreadable as exc:
+            raise IndexUnreadable(f"{path} cannot be read: {exc}") from exc
         except (FileNotFoundError, AttributeError, KeyError, TypeError, ValueError) as exc:
             raise damaged(path.parent) from exc
         except OSError as exc:
@@ -199,113 +227,129 @@ class _OpenGeneration:
         except Exception as exc:  # the engine raises bare exceptions only
             copy.remove()
             raise damaged(path.parent) from exc
-        pages: dict[str, list[PageRecord]] = {}
-        for record in records:
-            pages.setdefault(record.document.path, []).append(record)
-        return cls(
-            source=source,
-            copy=copy,
-            shard=shard,
-            analyser=analyser,
-            lexicon=lexicon,
-            records=records,
-            pages=pages,
-        )
+        return cls(source=source, copy=copy, shard=shard, knowledge=knowledge)
 
     def close(self) -> None:
         self.shard.close()
         self.copy.remove()
 
-    def search(self, query: str, limit: int, site: str | None) -> Matches:
-        asked = self.analyser.question_terms(self.lexicon.corrected(query, self.analyser))
-        points = self.shard.query(
-            engine.QueryRequest(
-                limit=limit,
-                query=engine.Query.Nearest(_to_engine(question_vector(asked)), using=_TERMS),
-                filter=_of_site(site),
+    def search(self, query: str, vector: Vector | None, limit: int, where: Filter | None) -> Matches:
+        knowledge = self.knowledge
+        restriction = where.to_qdrant(indexed=knowledge.fields) if where else {}
+        if restriction is None:
+            return Matches()
+        filter_ = to_engine_filter(restriction) if restriction else None
+        asked = knowledge.asked(query)
+        by_words = self._nearest(_to_engine(question_vector(asked)), TERMS, limit, filter_)
+        by_meaning: list[Scored] = []
+        if vector is not None and len(vector) == knowledge.dimension:
+            by_meaning = self._nearest(list(vector), MEANING, limit, filter_)
+        self._get_to_know(id_ for found in (by_words, by_meaning) for id_, _ in found)
+        return knowledge.matches(asked, by_words, by_meaning)
+
+    def around(self, passages: Sequence[Passage]) -> Mapping[str, Around]:
+        ids: dict[str, Any] = {passage.id: UUID(passage.id) for passage in passages}
+        self._get_to_know(ids.values())
+        known = self.knowledge.known
+        found = {id_: known[point] for id_, point in ids.items() if point in known}
+        self._get_to_know(UUID(id_) for one in found.values() for id_ in (one.before, one.after) if id_)
+        return {
+            id_: Around(
+                known[UUID(one.before)].passage if one.before else None,
+                known[UUID(one.after)].passage if one.after else None,
             )
-        )
-        self._get_to_know(point.id for point in points)
-        hits = sorted((self._hit(point, asked) for point in points), key=by_score)
-        return Matches(hits=tuple(hits), confidence=self.lexicon.confidence(asked, self._held(hits[:_COVERING])))
+            for id_, one in found.items()
+        }
+
+    def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[str, Vector]]:
+        """What was embedded of the passages, and their vectors."""
+        found: dict[str, tuple[str, Vector]] = {}
+        for record in self.shard.retrieve(list(ids), with_payload=["embedded"], with_vector=[MEANING]):
+            vector: Any = record.vector
+            found[str(record.id)] = (record.payload or {})["embedded"], vector[MEANING]
+        return found
+
+    def _nearest(self, vector: Any, using: str, limit: int, filter_: engine.Filter | None) -> list[Scored]:
+        query = engine.Query.Nearest(vector, using=using)
+        points = self.shard.query(engine.QueryRequest(limit=limit, query=query, filter=filter_))
+        return [(point.id, point.score) for point in points]
 
     def _get_to_know(self, ids: Iterable[Any]) -> None:
-        """Reads the passages that were not found before: most of what a search costs is to make them."""
-        unknown = [id_ for id_ in ids if id_ not in self.known]
-        for record in self.shard.retrieve(unknown, with_payload=True, with_vector=False):
-            passage = _to_passage(record.payload)
-            self.known[record.id] = _Known(passage, frozenset(self.analyser.terms(passage.heading)))
-
-    def _hit(self, point: engine.ScoredPoint, asked: list[int]) -> Hit:
-        known = self.known[point.id]
-        agreement = self.lexicon.agreement(asked, known.heading)
-        return Hit(passage=known.passage, score=point.score * (1 + _HEADING_BONUS * agreement))
-
-    def _held(self, hits: Sequence[Hit]) -> list[Sequence[int]]:
-        """The terms of the passages, as they were indexed."""
-        records = self.shard.retrieve([hit.passage.id for hit in hits], with_payload=False, with_vector=[_TERMS])
-        vectors: Any = [record.vector for record in records]
-        return [vector[_TERMS].indices for vector in vectors]
+        known = self.knowledge.known
+        unknown = {id_ for id_ in ids if id_ not in known}
+        if unknown:
+            for record in self.shard.retrieve(list(unknown), with_payload=True, with_vector=False):
+                self.knowledge.get_to_know(record.id, record.payload or {})
 
 
-def _build(generations: Generations, language: str, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
-    analyser = Analyser(language=language, average_length=mean_length(passages, Analyser(language=language)))
-    vectors = [analyser.passage(passage) for passage in passages]
-    lexicon = Lexicon.of(passages, vectors)
+def to_engine_filter(filter_: Mapping[str, Any]) -> engine.Filter:
+    """A filter as Qdrant's REST interface writes it (what `Filter.to_qdrant` gives), as the engine takes it."""
+
+    def conditions(clause: str) -> list[Any] | None:
+        return [_to_engine_condition(condition) for condition in filter_.get(clause, ())] or None
+
+    return engine.Filter(must=conditions("must"), should=conditions("should"), must_not=conditions("must_not"))
+
+
+def _to_engine_condition(condition: Mapping[str, Any]) -> Any:
+    if "is_empty" in condition:
+        return engine.IsEmptyCondition(condition["is_empty"]["key"])
+    if "key" not in condition:
+        return to_engine_filter(condition)
+    key, match = condition["key"], condition.get("match")
+    bounds: Mapping[str, Any] = condition.get("range") or {}
+    if match is not None:
+        wanted: Any = engine.MatchValue(match["value"]) if "value" in match else engine.MatchAny(match["any"])
+        return engine.FieldCondition(key=key, match=wanted)
+    of_time = any(isinstance(bound, str) for bound in bounds.values())
+    kind: Any = engine.RangeDateTime if of_time else engine.RangeFloat
+    return engine.FieldCondition(key=key, range=kind(**bounds))
+
+
+def _build(
+    generations: Generations,
+    language: str,
+    embedder: str,
+    records: Sequence[PageRecord],
+    passages: Sequence[Passage],
+    vectors: Sequence[Vector],
+) -> str:
+    dimension = len(vectors[0]) if vectors else 0
+    knowledge, terms = Knowledge.of(records, passages, language=language, embedder=embedder, dimension=dimension)
+    payloads = make_payloads(passages, embedded=bool(vectors))
     with generations.building() as place:
         shard_path = place / "shard"
         shard_path.mkdir()
         shard = engine.EdgeShard.create(
             str(shard_path),
             engine.EdgeConfig(
-                sparse_vectors={_TERMS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)},
+                vectors={MEANING: engine.EdgeVectorParams(size=dimension, distance=engine.Distance.Cosine)}
+                if vectors
+                else None,
+                sparse_vectors={TERMS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)},
                 # Flushed once, then never written: a log would only reserve another 64 MB in every copy.
                 wal_enabled=False,
             ),
         )
         shard.update(engine.UpdateOperation.create_field_index("site", engine.KeywordIndexParams(is_tenant=True)))
         for start in range(0, len(passages), _BATCH):
-            batch = zip(passages[start : start + _BATCH], vectors[start : start + _BATCH], strict=True)
-            points = [
-                engine.Point(passage.id, {_TERMS: _to_engine(vector)}, _to_payload(passage))
-                for passage, vector in batch
-            ]
+            points: list[engine.Point] = []
+            for number in range(start, min(start + _BATCH, len(passages))):
+                named: dict[str, Any] = {TERMS: _to_engine(terms[number])}
+                if vectors:
+                    named[MEANING] = list(vectors[number])
+                points.append(engine.Point(passages[number].id, named, payloads[number]))
             shard.update(engine.UpdateOperation.upsert_points(points))
         shard.flush()
         shard.close()
-        ordered = sorted(records, key=lambda record: (record.document.path, record.site))
-        (place / "pages.jsonl").write_bytes(dump_records(ordered))
-        frequencies = {str(term): frequency for term, frequency in lexicon.frequencies.items()}
-        (place / "lexicon.json").write_bytes(orjson.dumps({"frequencies": frequencies, "words": dict(lexicon.words)}))
-        about = {
-            "format": FORMAT,
-            "language": analyser.language,
-            "average_length": analyser.average_length,
-            "passages": len(passages),
-        }
-        (place / "generation.json").write_bytes(orjson.dumps(about))
+        for name, content in knowledge.dump().items():
+            (place / name).write_bytes(content)
     current = generations.current()
     return current.path.name if current else ""
 
 
 def _to_engine(vector: SparseVector) -> engine.SparseVector:
     return engine.SparseVector(list(vector.indices), list(vector.values))
-
-
-def _to_payload(passage: Passage) -> dict[str, Any]:
-    return orjson.loads(orjson.dumps(passage))
-
-
-def _to_passage(payload: dict[str, Any] | None) -> Passage:
-    fields: dict[str, Any] = payload or {}
-    heading_path: Any = tuple(fields["heading_path"])
-    return Passage(**(fields | {"heading_path": heading_path}))
-
-
-def _of_site(site: str | None) -> engine.Filter | None:
-    if site is None:
-        return None
-    return engine.Filter(must=[engine.FieldCondition(key="site", match=engine.MatchValue(site))])
 
 
 def _close_unwanted(opening: "Future[_OpenGeneration]") -> None:

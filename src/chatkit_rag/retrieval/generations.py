@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from chatkit_rag.errors import IndexError_, IndexUnreadable
+from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnreadable
 
 _CURRENT = "CURRENT"
 _PREFIX = "gen-"
@@ -66,6 +66,23 @@ class Generations:
             raise damaged(self._directory)
         return Published(self._directory / name, at)
 
+    def names(self) -> list[str]:
+        """The generations that are kept, oldest first."""
+        return [f"{_PREFIX}{number}" for number in sorted(self._numbers())]
+
+    def activate(self, name: str) -> None:
+        """Makes a generation that is kept the current one.
+
+        Raises:
+            IndexMissing: there is none of this name.
+            IndexError_: another process is building, or the directory cannot be written.
+        """
+        if name not in self.names():
+            kept = ", ".join(self.names()) or "none"
+            raise IndexMissing(f"there is no generation {name!r} in {self._directory}: {kept} is kept")
+        with self._locked():
+            self._point_at(name)
+
     @contextmanager
     def building(self) -> Generator[Path]:
         """A new directory to build in. It becomes the current generation when the block ends without an error.
@@ -73,19 +90,23 @@ class Generations:
         Raises:
             IndexError_: another process is building, or the directory cannot be written.
         """
+        with self._locked():
+            self._sweep()
+            # Not `mkdtemp`, whose folder is closed to the users that the index may be served by.
+            workplace = self._directory / f"building-{uuid4().hex}"
+            workplace.mkdir()
+            try:
+                yield workplace
+                self._publish(workplace)
+            finally:
+                shutil.rmtree(workplace, ignore_errors=True)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._directory / "lock")
-            with lock.acquire(timeout=_PATIENCE):
-                self._sweep()
-                # Not `mkdtemp`, whose folder is closed to the users that the index may be served by.
-                workplace = self._directory / f"building-{uuid4().hex}"
-                workplace.mkdir()
-                try:
-                    yield workplace
-                    self._publish(workplace)
-                finally:
-                    shutil.rmtree(workplace, ignore_errors=True)
+            with FileLock(self._directory / "lock").acquire(timeout=_PATIENCE):
+                yield
         except Timeout as exc:
             raise IndexError_(
                 f"another process is building the index in {self._directory}; wait until it is done"
@@ -100,14 +121,17 @@ class Generations:
         existing = self._numbers()
         generation = self._directory / f"{_PREFIX}{max(existing, default=0) + 1}"
         workplace.rename(generation)
+        self._point_at(generation.name)
+        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
+            shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
+
+    def _point_at(self, name: str) -> None:
         pointer = self._directory / f"{_CURRENT}.new"
         with pointer.open("w", encoding="utf-8") as file:
-            file.write(f"{generation.name}\n")
+            file.write(f"{name}\n")
             file.flush()
             os.fsync(file.fileno())
         pointer.replace(self._directory / _CURRENT)
-        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
-            shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
 
     def _sweep(self) -> None:
         """Removes what a builder that died left behind; the lock is ours, so nobody is at work on it."""

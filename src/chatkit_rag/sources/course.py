@@ -1,31 +1,86 @@
 """The course's own pages as a source."""
 
+from collections.abc import Callable
+
+from pydantic import BaseModel
+
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import IndexMissing
+from chatkit_rag.retrieval.filters import Filter, NoneOf
 from chatkit_rag.retrieval.index import PassageIndex
+from chatkit_rag.retrieval.reranking import Reranker
 from chatkit_rag.retrieval.retriever import RetrievalOptions, Retrieved, Retriever
+from chatkit_rag.sources.fields import FieldTypes
+
+PUBLISHED = Filter(**dict.fromkeys(("draft", "unlisted", "unpublished"), NoneOf(True)), published=NoneOf(False))  # noqa: FBT003 - values
+"""What every search is restricted to: pages whose front matter does not say that they are for nobody yet."""
 
 
 class CourseSource:
     """Searches an index of the course's pages."""
 
-    def __init__(self, index: PassageIndex, *, options: RetrievalOptions | None = None) -> None:
-        self.index = index
-        self._retriever = Retriever(index, options)
+    def __init__(
+        self,
+        index: PassageIndex,
+        *,
+        fields: type[BaseModel] | None = None,
+        visible: Callable[[RequestContext], Filter] | None = None,
+        reranker: Reranker | None = None,
+        options: RetrievalOptions | None = None,
+    ) -> None:
+        """A source over `index`.
 
-    async def search(self, question: str, context: RequestContext, *, limit: int | None = None) -> Retrieved:
-        """See `Source.search`; only the site of the request is searched, where it names one."""
-        return await self._retriever.retrieve(question, limit=limit, site=context.site)
+        Args:
+            index: opened and closed with the source.
+            fields: the front matter of the course's pages, as a model: filters may then be about its fields only, and
+                their values are brought to its types.
+            visible: which pages the one who asks may see. It is ANDed to whatever is asked for, so nothing widens it.
+            reranker: what has a second look at the passages that were found.
+            options: how passages are searched and chosen.
+        """
+        self.index = index
+        self._types = FieldTypes(fields) if fields else None
+        self._visible = visible
+        self._retriever = Retriever(index, options, reranker=reranker)
+
+    async def search(
+        self, question: str, context: RequestContext, *, limit: int | None = None, where: Filter | None = None
+    ) -> Retrieved:
+        """See `Source.search`; only the site of the request is searched, where it names one.
+
+        Args:
+            question: in the reader's words.
+            context: who asks, and from which page.
+            limit: None takes the options'.
+            where: which pages, besides, may be found.
+
+        Raises:
+            ConfigurationError: a filter is about what is no field, or no value of one.
+        """
+        asked = self._typed(where) if where else Filter()
+        site = Filter(site=context.site) if context.site is not None else Filter()
+        # What may be seen at all comes last: it is no matter what stands before it.
+        restriction = asked & site & PUBLISHED & self.visible_to(context)
+        page = context.page.path if context.page else ""
+        return await self._retriever.retrieve(question, limit=limit, where=restriction, open_page=page)
+
+    def visible_to(self, context: RequestContext) -> Filter:
+        """What the one who asks may see, besides what is published."""
+        return self._typed(self._visible(context)) if self._visible else Filter()
 
     async def open(self) -> None:
         """Opens the index."""
         await self.index.open()
 
     async def close(self) -> None:
-        """Closes the index."""
+        """Closes the reranker and the index."""
+        await self._retriever.close()
         await self.index.close()
 
     async def ping(self) -> None:
         """See `Source.ping`. Raises IndexMissing."""
         if not await self.index.generation():
             raise IndexMissing("no pages are indexed yet: run `chatkit-rag index FOLDER`")
+
+    def _typed(self, filter_: Filter) -> Filter:
+        return self._types.checked(filter_) if self._types else filter_

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from chatkit_rag.testing.endpoint import Refused
     from chatkit_rag.testing.faults import Fault
     from chatkit_rag.testing.frames import ProtocolViolation
+    from chatkit_rag.testing.index_contract import IndexContract
     from chatkit_rag.testing.model_server import FakeModelServer
     from chatkit_rag.testing.protocol_client import ProtocolClient
     from chatkit_rag.testing.store_contract import StoreContract
@@ -22,6 +23,7 @@ _HOMES = {
     "ChatServerContract": "chat_server_contract",
     "FakeModelServer": "model_server",
     "Fault": "faults",
+    "IndexContract": "index_contract",
     "ProtocolClient": "protocol_client",
     "ProtocolViolation": "frames",
     "Refused": "endpoint",
@@ -34,6 +36,7 @@ __all__ = [
     "ChatServerContract",
     "FakeModelServer",
     "Fault",
+    "IndexContract",
     "ProtocolClient",
     "ProtocolViolation",
     "Refused",

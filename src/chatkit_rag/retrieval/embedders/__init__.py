@@ -32,7 +32,7 @@ def choose_embedder(
     """
     kind, _, model = name.partition(":")
     if name == NONE:
-        return ChosenEmbedder(embedder=None, label="none; search is by words")
+        return ChosenEmbedder(embedder=None, label="none")
     if not model:
         raise ConfigurationError(f"there is no embedder {name!r}: {_ADVICE}")
     if kind == "openai":

@@ -1,0 +1,209 @@
+"""What is known of one generation besides its points: its words, its pages, and what its passages were embedded by.
+
+Every engine keeps the same points and the same three files of knowledge, and leaves to it what is arithmetic: which
+terms a question has, how well a heading agrees with it, and whether the course answers it. Does no IO.
+"""
+
+import hashlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+from chatkit_rag.documents import Hit, Passage
+from chatkit_rag.errors import IndexUnreadable
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length
+from chatkit_rag.retrieval.embedding import passage_text
+from chatkit_rag.retrieval.filters import field_kinds, flags
+from chatkit_rag.retrieval.fusion import by_score
+from chatkit_rag.retrieval.index import Matches
+from chatkit_rag.retrieval.lexicon import Lexicon
+from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
+
+FORMAT = 2
+"""Of a generation's files and points; raised when older code could not read them."""
+
+TERMS = "terms"
+"""The sparse vector of a point."""
+MEANING = "meaning"
+"""The dense one, where there is an embedder."""
+
+FILES = ("generation.json", "lexicon.json", "pages.jsonl")
+
+_HEADING_BONUS = 0.5
+"""What a heading that says exactly what is asked adds to its passages' scores, as a share of them."""
+_COVERING = 3
+"""How many of the first passages are asked whether they cover the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A passage that was found before, with what does not change within a generation."""
+
+    passage: Passage
+    heading: frozenset[int]
+    """The terms of its heading."""
+    before: str = ""
+    """The id of the piece before it in the same section; empty where it is the first."""
+    after: str = ""
+
+
+PointId = Hashable
+"""A passage's id, as the engine has it."""
+Scored = tuple[PointId, float]
+"""A point, and its score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """Of one generation; made by `of`, or by `load` from what `dump` gave."""
+
+    analyser: Analyser
+    lexicon: Lexicon
+    records: Sequence[PageRecord]
+    """In the order of their paths."""
+    fields: Mapping[str, str]
+    """The metadata that passages have -> the kind of its values; see `field_kinds`."""
+    embedder: str = ""
+    """The signature of what its passages were embedded by; empty where they were not."""
+    dimension: int = 0
+    pages: Mapping[str, Sequence[PageRecord]] = field(init=False, repr=False, compare=False)
+    """Path -> the page of each site."""
+    known: dict[PointId, Known] = field(init=False, repr=False, compare=False, default_factory=dict[PointId, Known])
+    _terms: dict[str, tuple[int, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
+    )
+
+    def __post_init__(self) -> None:
+        pages: dict[str, list[PageRecord]] = {}
+        for record in self.records:
+            pages.setdefault(record.document.path, []).append(record)
+        object.__setattr__(self, "pages", pages)
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[PageRecord],
+        passages: Sequence[Passage],
+        *,
+        language: str,
+        embedder: str = "",
+        dimension: int = 0,
+    ) -> "tuple[Knowledge, list[SparseVector]]":
+        """The knowledge of a generation to be, and the sparse vector of each passage."""
+        analyser = Analyser(language=language, average_length=mean_length(passages, Analyser(language=language)))
+        vectors = [analyser.passage(passage) for passage in passages]
+        knowledge = cls(
+            analyser=analyser,
+            lexicon=Lexicon.of(passages, vectors),
+            records=sorted(records, key=lambda record: (record.document.path, record.site)),
+            fields=field_kinds(passages),
+            embedder=embedder,
+            dimension=dimension,
+        )
+        return knowledge, vectors
+
+    def dump(self) -> dict[str, bytes]:
+        """The contents of `FILES`, by name."""
+        frequencies = {str(term): frequency for term, frequency in self.lexicon.frequencies.items()}
+        about = {
+            "format": FORMAT,
+            "language": self.analyser.language,
+            "average_length": self.analyser.average_length,
+            "passages": self.lexicon.passages,
+            "fields": dict(self.fields),
+            "embedder": self.embedder,
+            "dimension": self.dimension,
+        }
+        return {
+            "generation.json": orjson.dumps(about),
+            "lexicon.json": orjson.dumps({"frequencies": frequencies, "words": dict(self.lexicon.words)}),
+            "pages.jsonl": dump_records(self.records),
+        }
+
+    @classmethod
+    def load(cls, files: Mapping[str, bytes]) -> "Knowledge":
+        """The reverse of `dump`; it also reads what the version before wrote.
+
+        Raises:
+            IndexUnreadable: a newer version has written it.
+            ValueError: the files are not what `dump` wrote (also as AttributeError, KeyError and TypeError).
+        """
+        about = orjson.loads(files["generation.json"])
+        if about["format"] > FORMAT:
+            raise IndexUnreadable("it was written by a newer chatkit-rag; upgrade, or index the pages again")
+        counts = orjson.loads(files["lexicon.json"])
+        return cls(
+            analyser=Analyser(language=about["language"], average_length=about["average_length"]),
+            lexicon=Lexicon(
+                passages=about["passages"],
+                frequencies={int(term): frequency for term, frequency in counts["frequencies"].items()},
+                words=counts["words"],
+            ),
+            records=load_records(files["pages.jsonl"]),
+            fields=about.get("fields", {}),
+            embedder=about.get("embedder", ""),
+            dimension=about.get("dimension", 0),
+        )
+
+    def asked(self, query: str) -> list[int]:
+        """The terms of a question, with slips of typing mended."""
+        return self.analyser.question_terms(self.lexicon.corrected(query, self.analyser))
+
+    def get_to_know(self, id_: PointId, payload: Mapping[str, Any]) -> Known:
+        """Reads a point's payload: most of what a search costs is to make the passages that were not found before."""
+        passage, before, after = read_payload(payload)
+        known = self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
+        return known
+
+    def matches(self, asked: Sequence[int], by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
+        """What was found, of points that are all known: agreement with the heading added, ties in order."""
+        hits: list[Hit] = []
+        for id_, score in by_words:
+            known = self.known[id_]
+            agreement = self.lexicon.agreement(asked, known.heading)
+            hits.append(Hit(passage=known.passage, score=score * (1 + _HEADING_BONUS * agreement)))
+        near = [Hit(passage=self.known[id_].passage, score=score) for id_, score in by_meaning]
+        hits.sort(key=by_score)
+        near.sort(key=by_score)
+        confidence = self.lexicon.confidence(asked, [self._held(hit.passage) for hit in hits[:_COVERING]])
+        return Matches(hits=tuple(hits), near=tuple(near), confidence=confidence)
+
+    def _held(self, passage: Passage) -> tuple[int, ...]:
+        """The terms that a passage is indexed under."""
+        terms = self._terms.get(passage.id)
+        if terms is None:
+            terms = self._terms[passage.id] = self.analyser.passage(passage).indices
+        return terms
+
+
+def make_payloads(passages: Sequence[Passage], *, embedded: bool) -> list[dict[str, Any]]:
+    """What each point carries: the passage, the pieces of its section around it, and what was embedded of it."""
+    payloads: list[dict[str, Any]] = [orjson.loads(orjson.dumps(passage)) for passage in passages]
+    for payload in payloads:
+        if truths := flags(payload["metadata"]):
+            payload["flags"] = truths
+    for first, second in pairwise(payloads):
+        if all(first[name] == second[name] for name in ("site", "path", "anchor")):
+            first["after"], second["before"] = second["id"], first["id"]
+    if embedded:
+        for payload, passage in zip(payloads, passages, strict=True):
+            payload["embedded"] = text_digest(passage)
+    return payloads
+
+
+def read_payload(payload: Mapping[str, Any]) -> tuple[Passage, str, str]:
+    """The passage, and the ids of the pieces before and after it."""
+    fields = dict(payload)
+    before, after = fields.pop("before", ""), fields.pop("after", "")
+    for name in ("embedded", "flags"):
+        fields.pop(name, None)
+    heading_path: Any = tuple(fields["heading_path"])
+    return Passage(**(fields | {"heading_path": heading_path})), before, after
+
+
+def text_digest(passage: Passage) -> str:
+    """Says whether a passage would be embedded anew: the same text has the same vector."""
+    return hashlib.blake2b(passage_text(passage).encode(errors="surrogatepass"), digest_size=8).hexdigest()
