@@ -29,6 +29,8 @@
         ├── Conflict                  it does not fit the present state
         │   ├── ThreadBusy            an answer is being written in the thread
         │   ├── TooManyFiles          the reader has as many files as they may
+        │   ├── ThreadFull            the thread holds as many messages as it may
+        │   ├── TooManyThreads        the reader has as many threads as they may
         │   └── RequestInFlight       the same request is being carried out
         ├── TooManyRequests           the client asks for more than its share
         │   └── TooManyStreams        as many answers as one reader may have are under way
@@ -194,6 +196,18 @@ class TooManyFiles(Conflict):
     """The reader has as many files as they may; another can be attached when some were deleted."""
 
     code = "too_many_files"
+
+
+class ThreadFull(Conflict):
+    """The thread holds as many messages as it may; a new one can be begun."""
+
+    code = "thread_full"
+
+
+class TooManyThreads(Conflict):
+    """The reader has as many threads as they may; another can be begun when one was deleted."""
+
+    code = "too_many_threads"
 
 
 class RequestInFlight(Conflict):

@@ -17,8 +17,9 @@ from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
-from chatkit_rag.protocol.engine import Engine, TurnOptions, drive
+from chatkit_rag.protocol.engine import Engine, Quotas, TurnOptions, drive
 from chatkit_rag.protocol.hook_store import HookStore
+from chatkit_rag.protocol.items import TurnItems
 from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.protocol.warming import complete_types
@@ -52,6 +53,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         limits: RequestLimits | None = None,
         turns: TurnOptions | None = None,
         history: HistoryOptions | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         """A server over `store` and `sources`.
 
@@ -66,13 +68,21 @@ class RagChatServer(ChatKitServer[RequestContext]):
             limits: what a request may hold.
             turns: how answers follow each other in a thread, and how long they may take.
             history: how much of a thread the model is told.
+            quotas: how much a reader may keep.
         """
         super().__init__(HookStore(store), attachment_store)
         if not sources:
             raise ValueError("a RagChatServer needs at least one source to answer from")
         self.sources = tuple(sources)
         self.history = history or HistoryOptions()
-        self._engine = drive(self, limits=limits, turns=turns)
+        self._engine = drive(
+            self,
+            limits=limits,
+            turns=turns,
+            quotas=quotas,
+            history=self.history.items,
+            answers_alone=self._answers_alone,
+        )
         self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
         self.agent = agent or Agent[TurnContext](
             name="Course assistant",
@@ -183,10 +193,18 @@ class RagChatServer(ChatKitServer[RequestContext]):
     ) -> None:
         """Called once when a turn was cancelled; what was written of it is already stored. Does nothing by itself."""
 
+    def _answers_alone(self) -> bool:
+        """Whether an answer is `answer` and nothing besides: one of the site's own may go on to give a title, say."""
+        own = {getattr(method, "__func__", None) for method in (self.respond, self.answer)}
+        return own == {RagChatServer.respond, RagChatServer.answer}
+
     async def _history(
         self, thread: ThreadMetadata, message: UserMessageItem | None, context: RequestContext
     ) -> list[ThreadItem]:
         """The newest items, newest first, from `message` on: what follows it is the answer that is tried again."""
+        turn = context.turn
+        if message is not None and isinstance(turn, TurnItems) and turn.history and turn.history[0].id == message.id:
+            return [message, *turn.history[1:]]
         if message is None:
             page = await self._engine.store.load_thread_items(thread.id, None, self.history.items, "desc", context)
             return page.data

@@ -21,9 +21,9 @@ FILE = "chatkit-rag.toml"
 _SQLITE = "sqlite:///"
 
 
-def _common(name: str) -> AliasChoices:
-    """Our own name first, then the one that other tools use as well."""
-    return AliasChoices(f"{PREFIX}{name}", name, name.lower())
+def _common(name: str, *, old: str = "") -> AliasChoices:
+    """Our own name first, then the one that other tools use as well, or the `old` one."""
+    return AliasChoices(f"{PREFIX}{name}", old or name, name.lower())
 
 
 class Settings(BaseSettings):
@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     """Where browsers reach the chat's routes; without it, where their requests say that they came to."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"
     """What becomes of an answer whose reader leaves."""
+    threads_per_reader: int = Field(
+        default=100, ge=0, validation_alias=_common("THREADS_PER_READER", old="CHATKIT_MAX_THREADS_PER_USER")
+    )
+    """How many threads one reader may keep; 0 for any number."""
+    messages_per_thread: int = Field(default=1_000, ge=0)
+    """How many messages one thread may hold, questions and answers; 0 for any number."""
     body_bytes: int = Field(default=256 * 1024, ge=1024)
     """The largest request body."""
     streams_per_reader: int = Field(default=3, ge=0)

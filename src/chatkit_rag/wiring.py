@@ -21,6 +21,7 @@ from chatkit_rag.asgi.streaming import StreamOptions
 from chatkit_rag.auth import Authenticate, SessionTokens, nobody
 from chatkit_rag.errors import ConfigurationError
 from chatkit_rag.indexing import build_index
+from chatkit_rag.protocol.engine import Quotas
 from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
@@ -45,6 +46,7 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
         sources=[CourseSource(index)],
         model=build_model(settings),
         attachment_store=build_attachment_store(settings),
+        quotas=Quotas(threads_per_reader=settings.threads_per_reader, messages_per_thread=settings.messages_per_thread),
     )
 
 

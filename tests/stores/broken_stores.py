@@ -16,6 +16,7 @@ from chatkit_rag.errors import InvalidRequest
 from chatkit_rag.stores import memory
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.privacy import Deleted, Holding
+from chatkit_rag.stores.turns import Begun, Refusal
 from chatkit_rag.testing.store.records import ITEMS
 
 ONE = RequestContext(principal=Principal("everybody"))
@@ -320,6 +321,86 @@ async def one_lease(self: MemoryStore, thread_id: str, holder: str, seconds: flo
 
 async def release_any(self: MemoryStore, thread_id: str, holder: str, context: Any) -> None:
     self._leases.clear()
+
+
+async def begun_at_the_oldest(self: MemoryStore, asked: Any, context: Any) -> Any:
+    begun = await MemoryStore.begin_turn(self, asked, context)
+    items = [item for item in await self_items(self, asked.message.thread_id, context) if item.id != asked.message.id]
+    return Begun(thread=begun.thread, history=items[: asked.history or len(items)])
+
+
+async def self_items(self: MemoryStore, thread_id: str, context: Any) -> list[Any]:
+    return (await self.load_thread_items(thread_id, None, 100, "asc", context)).data
+
+
+async def begun_unheld(self: MemoryStore, thread: Any, asked: Any, context: Any) -> Any:
+    begun = await MemoryStore.begin_thread(self, thread, asked, context)
+    await self.release_lease(thread.id, asked.holder, context)
+    return begun
+
+
+async def ended_only(self: MemoryStore, ending: Any, context: Any) -> None:
+    await self.add_thread_item(ending.item.thread_id, ending.item, context)
+
+
+async def ended_by_anybody(self: MemoryStore, ending: Any, context: Any) -> None:
+    await self.add_thread_item(ending.item.thread_id, ending.item, context)
+    self._leases.clear()
+
+
+async def begun_once(self: MemoryStore, asked: Any, context: Any) -> Any:
+    owned = self._of(context).items.get(asked.message.thread_id)
+    full = owned is not None and 0 < asked.quota <= len(owned.ids)
+    return Refusal.FULL if full else await MemoryStore.begin_turn(self, asked, context)
+
+
+async def begun_anywhere(self: MemoryStore, asked: Any, context: Any) -> Any:
+    try:
+        return await MemoryStore.begin_turn(self, asked, context)
+    except NotFoundError:
+        return Begun(thread=ck.ThreadMetadata(id=asked.message.thread_id, created_at=asked.message.created_at))
+
+
+async def stored_though_refused(self: MemoryStore, asked: Any, context: Any) -> Any:
+    begun = await MemoryStore.begin_turn(self, asked, context)
+    if not isinstance(begun, Begun):
+        await self.add_thread_item(asked.message.thread_id, asked.message, context)
+    return begun
+
+
+async def begun_without_quota(self: MemoryStore, thread: Any, asked: Any, context: Any) -> Any:
+    return await MemoryStore.begin_thread(self, thread, replace(asked, quota=0), context)
+
+
+async def quota_of_all(self: MemoryStore, thread: Any, asked: Any, context: Any) -> Any:
+    threads = sum(len(owned.threads.ids) for owned in self._owners.values())
+    return Refusal.FULL if threads >= asked.quota else await MemoryStore.begin_thread(self, thread, asked, context)
+
+
+async def begun_in_several_steps(self: MemoryStore, asked: Any, context: Any) -> Any:
+    """Counts, takes its time, and stores then; whoever holds the thread."""
+    held = len(await self_items(self, asked.message.thread_id, context))
+    await asyncio.sleep(0)
+    if 0 < asked.quota <= held:
+        return Refusal.FULL
+    await self.add_thread_item(asked.message.thread_id, asked.message, context)
+    return Begun(thread=await self.load_thread(asked.message.thread_id, context))
+
+
+async def thread_begun_in_several_steps(self: MemoryStore, thread: Any, asked: Any, context: Any) -> Any:
+    held = len(self._of(context).threads.ids)
+    await asyncio.sleep(0)
+    return Refusal.FULL if held >= asked.quota else await begun_without_quota(self, thread, asked, context)
+
+
+async def begun_unnoted(self: MemoryStore, asked: Any, context: Any) -> Any:
+    return await MemoryStore.begin_turn(self, replace(asked, key=""), context)
+
+
+async def torn_beginning(self: MemoryStore, asked: Any, context: Any) -> Any:
+    await self.take_lease(asked.message.thread_id, asked.holder, asked.seconds, context)
+    await asyncio.sleep(0)
+    return await MemoryStore.begin_turn(self, asked, context)
 
 
 async def racing_claim(self: MemoryStore, key: str, request: Any, seconds: float, context: Any) -> Any:
@@ -966,6 +1047,73 @@ BROKEN: dict[str, tuple[str, Callable[[], Any], Given]] = {
         "test_of_fifty_at_once_one_has_the_key_new",
         having(claim_request=racing_claim),
         {},
+    ),
+    "remembers the beginning of a thread": (
+        "test_a_turn_begins_behind_what_there_is_and_knows_the_newest_of_it",
+        having(begin_turn=begun_at_the_oldest),
+        {},
+    ),
+    "brings what nobody wants": (
+        "test_a_turn_of_which_no_history_is_wanted_brings_none",
+        having(begin_turn=begun_at_the_oldest),
+        {},
+    ),
+    "never gives a thread back": (
+        "test_a_turn_ends_with_its_item_and_the_thread_is_free",
+        having(end_turn=ended_only),
+        {},
+    ),
+    "gives back what somebody else holds": (
+        "test_who_has_lost_a_thread_gives_nothing_back_with_an_item",
+        having(end_turn=ended_by_anybody),
+        {},
+    ),
+    "holds no new thread": (
+        "test_a_thread_begins_with_its_first_message_and_is_held",
+        having(begin_thread=begun_unheld),
+        {},
+    ),
+    "refuses what it has taken": ("test_a_second_time_is_as_once", having(begin_turn=begun_once), {}),
+    "begins turns in nobody's thread": (
+        "test_in_a_thread_that_is_not_there_or_not_one_s_own_no_turn_begins_or_ends",
+        having(begin_turn=begun_anywhere),
+        {},
+    ),
+    "stores what it refuses": (
+        "test_where_no_turn_begins_nothing_is_stored",
+        having(begin_turn=stored_though_refused),
+        {"refusal": Refusal.FULL},
+    ),
+    "gives a reader any number of threads": (
+        "test_a_reader_with_as_many_threads_as_they_may_have_begins_no_other",
+        having(begin_thread=begun_without_quota),
+        {},
+    ),
+    "counts everybody's threads": ("test_a_quota_is_each_reader_s_own", having(begin_thread=quota_of_all), {}),
+    "begins many turns at once": (
+        "test_of_many_turns_at_once_one_begins",
+        having(begin_turn=begun_in_several_steps),
+        {},
+    ),
+    "counts before it stores": (
+        "test_a_thread_s_quota_holds_for_many_at_once",
+        having(begin_turn=begun_in_several_steps),
+        {},
+    ),
+    "counts threads before it stores": (
+        "test_a_reader_s_quota_holds_for_many_threads_at_once",
+        having(begin_thread=thread_begun_in_several_steps),
+        {},
+    ),
+    "notes no message": (
+        "test_a_request_is_noted_with_its_message_and_settled_with_the_last_item",
+        having(begin_turn=begun_unnoted),
+        {},
+    ),
+    "begins in two steps": (
+        "test_a_step_that_is_cancelled_is_done_wholly_or_not_at_all",
+        having(begin_turn=torn_beginning),
+        {"step": "begin turn"},
     ),
     "notes nothing": ("test_what_is_known_of_a_request_is_brought_up_to_date", never("note_request"), {}),
     "keeps what was given up": (

@@ -19,6 +19,7 @@ from chatkit_rag.errors import ConfigurationError, NotFound, StoreUnavailable
 from chatkit_rag.stores.base import RememberedRequest
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.postgres_statements import statements
+from chatkit_rag.stores.turns import Asked, Ending
 from postgres_proxy import Proxy, TransactionPooler, proxy_before
 from postgres_server import PostgresServer
 
@@ -37,6 +38,15 @@ def thread(id_: str = "thr_1", **fields: Any) -> ck.ThreadMetadata:
 
 def hidden(id_: str, content: str = "text") -> ck.SDKHiddenContextItem:
     return ck.SDKHiddenContextItem(id=id_, thread_id="thr_1", created_at=T0, content=content)
+
+
+def asked(thread_id: str, quota: int) -> Asked:
+    content = [ck.UserMessageTextContent(text="What is a node?")]
+    message = ck.UserMessageItem(
+        id="msg_1", thread_id=thread_id, created_at=T0, content=content, inference_options=ck.InferenceOptions()
+    )
+    request = RememberedRequest(fingerprint="f", busy_until=time.time() + LONG, thread_id=thread_id)
+    return Asked(message=message, holder="a", seconds=LONG, quota=quota, history=20, key="k", request=request)
 
 
 def by(driver: str, url: str) -> str:
@@ -111,6 +121,10 @@ async def operations(store: PostgresStore, context: RequestContext) -> dict[str,
         "release_lease": lambda: store.release_lease("thr_1", "a", context),
         "claim_request": lambda: store.claim_request("k", request, LONG, context),
         "note_request": lambda: store.note_request("k", request, context),
+        "begin_turn": lambda: store.begin_turn(asked("thr_1", 100), context),
+        "begin_turn in a full thread": lambda: store.begin_turn(asked("thr_1", 1), context),
+        "begin_thread": lambda: store.begin_thread(thread("thr_3"), asked("thr_3", 100), context),
+        "end_turn": lambda: store.end_turn(Ending(item=hidden("last"), holder="a", key="k", request=request), context),
         "forget_request": lambda: store.forget_request("k", context),
         "delete_thread_item": lambda: store.delete_thread_item("thr_1", "i4", context),
         "delete_thread": lambda: store.delete_thread("thr_2", context),

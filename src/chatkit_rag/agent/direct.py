@@ -23,10 +23,8 @@ from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
-from chatkit_rag.agent.run import AnswerMessage, stream_answer
+from chatkit_rag.agent.run import SAID, AnswerEnd, AnswerMessage, stream_answer
 from chatkit_rag.errors import ModelFailed
-
-_NEEDS_NO_RUNNER = {"message", "reasoning"}
 
 
 def direct_model(agent: Agent[TurnContext]) -> ResponsesModel | None:
@@ -92,10 +90,17 @@ async def _stream_direct(
         merge_characters=model.options.merge_characters,
     )
     del body
-    async with aclosing(raw) as events:
-        async for event in events:
-            for shown in response.take(event):
-                yield shown
+    try:
+        async with aclosing(raw) as events:
+            async for event in events:
+                for shown in response.take(event):
+                    yield shown
+    except ModelFailed:
+        for shown in response.end.release():  # a whole message is one, whatever came behind it
+            yield shown
+        raise
+    for shown in response.end.release(is_last=response.is_answer):
+        yield shown
     if response.is_answer:
         return
     going_on = agent.clone(model=ReplayModel(response.completed, model))
@@ -112,11 +117,12 @@ class _Response:
         self._message: AnswerMessage | None = None
         self._output: list[dict[str, Any]] = []
         self._last: dict[str, Any] = {}
+        self.end = AnswerEnd()
 
     @property
     def is_answer(self) -> bool:
         """Whether it is all that the model has to say: nothing in it is to be carried out."""
-        return all(item.get("type") in _NEEDS_NO_RUNNER for item in self._output)
+        return all(item.get("type") in SAID for item in self._output)
 
     @property
     def completed(self) -> ResponseCompletedEvent:
@@ -136,21 +142,22 @@ class _Response:
                 return self._message.feed(event["delta"])
             case "response.output_item.added" if event["item"].get("type") == "message":
                 self._message = AnswerMessage(self._turn)
-                return [self._message.added(), self._message.begun()]
+                return [*self.end.release(), self._message.added(), self._message.begun()]
             case "response.output_item.done":
                 self._output.append(event["item"])
                 return self._finish(event["item"])
             case "response.completed":
                 self._last = event
                 self._output = event["response"].get("output") or self._output
+                return ()
             case _:
                 pass
-        return ()
+        return self.end.release()
 
     def _finish(self, item: dict[str, Any]) -> Sequence[ThreadStreamEvent]:
         message = self._message
         if message is None or item.get("type") != "message":
-            return ()
+            return self.end.release()
         raise_where_declined(part.get("type") for part in item.get("content") or ())
         self._message = None
-        return message.finish(item.get("status"))
+        return self.end.hold(message.finish(item.get("status")))

@@ -5,12 +5,13 @@ ids, and takes citations from the turn's passages only.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import orjson
 from agents import Agent, RunConfig, Runner, StreamEvent, TResponseInputItem
 from agents.exceptions import AgentsException
+from chatkit import types
 from chatkit.types import (
     Annotation,
     AssistantMessageContent,
@@ -37,6 +38,8 @@ from chatkit_rag.context import utc_now
 from chatkit_rag.documents import Citation, Hit, without_code
 from chatkit_rag.errors import ModelFailed
 
+SAID = {"message", "reasoning"}
+"""What a model says; all else in a response of its is to be carried out."""
 _EXCERPT = 200
 _set = object.__setattr__
 _UPDATE_FIELDS = {"content_index", "delta"}
@@ -62,32 +65,22 @@ async def stream_answer(
     )
     # An async generator, whatever the SDK's annotation says.
     happenings = cast("AsyncGenerator[StreamEvent, None]", result.stream_events())
-    message: AnswerMessage | None = None
+    # What the site itself does at the end of a run may take its time.
+    answer = _RunAnswer(turn, holds=agent.hooks is None and not agent.output_guardrails)
     try:
         async for event in happenings:
-            if event.type != "raw_response_event":
-                continue
-            data: Any = event.data
-            match data.type:
-                case "response.output_item.added" if data.item.type == "message":
-                    message = AnswerMessage(turn)
-                    yield message.added()
-                    yield message.begun()
-                case "response.output_text.delta" if message is not None:
-                    for update in message.feed(data.delta):
-                        yield update
-                case "response.output_item.done" if data.item.type == "message" and message is not None:
-                    raise_where_declined(part.type for part in getattr(data.item, "content", None) or ())
-                    for last in message.finish(getattr(data.item, "status", None)):
-                        yield last
-                    message = None
-                case _:
-                    pass
-    except OpenAIError as exc:
+            if event.type == "raw_response_event":
+                for shown in answer.take(event.data):
+                    yield shown
+        for shown in answer.end.release(is_last=True):
+            yield shown
+    except (OpenAIError, AgentsException) as exc:
+        for shown in answer.end.release():  # a whole message is one, whatever came behind it
+            yield shown
+        if isinstance(exc, AgentsException):
+            raise ModelFailed(f"the model gave no answer: {type(exc).__name__}") from exc
         failed = failure_of(exc, str)
         raise failed from failed.__cause__
-    except AgentsException as exc:
-        raise ModelFailed(f"the model gave no answer: {type(exc).__name__}") from exc
     finally:
         # Without this the run goes on to its end, and is paid for, although nobody reads it any more.
         result.cancel(mode="immediate")
@@ -95,12 +88,42 @@ async def stream_answer(
         await happenings.aclose()
 
 
+class _RunAnswer:
+    """What a run says, while it is shown. Does no IO."""
+
+    def __init__(self, turn: TurnContext, *, holds: bool) -> None:
+        self._turn = turn
+        self._holds = holds
+        self._message: AnswerMessage | None = None
+        self.end = AnswerEnd()
+
+    def take(self, data: Any) -> Sequence[ThreadStreamEvent]:
+        """What the reader sees of an event of the model's. Raises ResponseFailed where it declined."""
+        message = self._message
+        match data.type:
+            case "response.output_text.delta" if message is not None:
+                return message.feed(data.delta)
+            case "response.output_item.added" if data.item.type == "message":
+                self._message = AnswerMessage(self._turn)
+                return [*self.end.release(), self._message.added(), self._message.begun()]
+            case "response.output_item.done" if data.item.type == "message" and message is not None:
+                raise_where_declined(part.type for part in getattr(data.item, "content", None) or ())
+                self._message = None
+                last = message.finish(getattr(data.item, "status", None))
+                return self.end.hold(last) if self._holds else last
+            case "response.completed" if all(item.type in SAID for item in data.response.output):
+                return ()
+            case _:
+                return self.end.release()
+
+
 async def stream_text(text: str, turn: TurnContext) -> AsyncIterator[ThreadStreamEvent]:
     """A ready answer, as the events that a model's would come as."""
     message = AnswerMessage(turn)
     yield message.added()
     yield message.begun()
-    for event in [*message.feed(text), *message.finish()]:
+    end = AnswerEnd()
+    for event in [*message.feed(text), *end.hold(message.finish()), *end.release(is_last=True)]:
         yield event
 
 
@@ -112,6 +135,38 @@ def retrieval_first(question: str, hits: Sequence[Hit], turn: TurnContext) -> li
         {"type": "function_call", "call_id": call_id, "name": SEARCH_COURSE, "arguments": arguments},
         {"type": "function_call_output", "call_id": call_id, "output": numbered(hits, turn)},
     ]
+
+
+class AnswerDone(ThreadItemDoneEvent):
+    """The last event of an answer: behind it, nothing is waited for."""
+
+
+# ChatKit's fields name types of its module that are defined further down, which are not to be found from here.
+AnswerDone.model_rebuild(_types_namespace=vars(types))
+
+
+class AnswerEnd:
+    """Holds back what ends a message until it is known whether that was the answer's last."""
+
+    def __init__(self) -> None:
+        self._held: ThreadItemDoneEvent | None = None
+
+    def hold(self, events: Iterable[ThreadStreamEvent]) -> list[ThreadStreamEvent]:
+        """The events without the one that ends the message."""
+        shown: list[ThreadStreamEvent] = []
+        for event in events:
+            if isinstance(event, ThreadItemDoneEvent):
+                self._held = event
+            else:
+                shown.append(event)
+        return shown
+
+    def release(self, *, is_last: bool = False) -> list[ThreadStreamEvent]:
+        """What was held back, if anything was."""
+        held, self._held = self._held, None
+        if held is None:
+            return []
+        return [AnswerDone(item=held.item) if is_last else held]
 
 
 class AnswerMessage:

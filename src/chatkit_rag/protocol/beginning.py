@@ -28,3 +28,5 @@ class Beginning:
     """Events that do not wait for the answer."""
     replaced: Sequence[ThreadItem] = ()
     """Items that go when the answer begins."""
+    history: Sequence[ThreadItem] | None = None
+    """The newest items up to the reader's message, newest first; None where they were not looked for."""

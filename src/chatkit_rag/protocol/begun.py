@@ -1,14 +1,16 @@
 """From a streaming operation to its events: once per key, one at a time per thread, stored before it is told.
 
-claim the key ─► take the thread ─► check ─► store ─► events … ─► settle the key, give the thread back
+claim the key ─► check ─► take the thread, store ─► events … ─► the last item, the thread given back, the key settled
 """
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from chatkit.types import (
     StreamingReq,
+    ThreadsAddUserMessageReq,
     ThreadsCreateReq,
     ThreadsCustomActionReq,
     ThreadStreamEvent,
@@ -16,7 +18,7 @@ from chatkit.types import (
 )
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.errors import ChatKitRagError
+from chatkit_rag.errors import ChatKitRagError, Conflict, ThreadFull, TooManyThreads
 from chatkit_rag.protocol.beginning import Beginning
 from chatkit_rag.protocol.engine import Engine
 from chatkit_rag.protocol.idempotency import Claim, replay
@@ -24,6 +26,7 @@ from chatkit_rag.protocol.lease import ThreadLease
 from chatkit_rag.protocol.operations.files import claim_files
 from chatkit_rag.protocol.turn import Turn
 from chatkit_rag.stores.shielding import run_to_end
+from chatkit_rag.stores.turns import Asked, Begun, Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -47,27 +50,72 @@ async def begin(
     beginning: Beginning | None = None
     try:
         # A button may be pressed while an answer is written; everything else waits for it.
-        if not isinstance(request, ThreadsCreateReq | ThreadsCustomActionReq):
-            lease = await ThreadLease.take(engine, request.params.thread_id, context)
+        if not isinstance(request, ThreadsCreateReq | ThreadsAddUserMessageReq | ThreadsCustomActionReq):
+            lease = ThreadLease(engine, request.params.thread_id, context)
+            await lease.take()
         beginning = await prepare(engine, request, context)
-        await claim_files(engine, beginning.files, beginning.thread.id, context)
-        behind = beginning.behind or await _newest(engine, beginning, context)
-        await claim.note(beginning.thread.id, behind)
-        if beginning.is_new:
-            await run_to_end(engine.store.save_thread(beginning.thread, context))
-            lease = await ThreadLease.take(engine, beginning.thread.id, context)
-        await _store(engine, beginning, context)
+        if isinstance(beginning.item, UserMessageItem):
+            lease = ThreadLease(engine, beginning.thread.id, context)
+            beginning = await _ask(engine, beginning, beginning.item, claim, lease, context)
+        else:
+            behind = beginning.behind or await _newest(engine, beginning, context)
+            await claim.note(beginning.thread.id, behind)
+            if beginning.item is not None:
+                await run_to_end(engine.store.save_item(beginning.thread.id, beginning.item, context))
     except BaseException:
         await run_to_end(_give_up(engine, claim, lease, beginning, context))
         raise
     return Turn(engine, beginning, context, claim=claim, lease=lease).stream()
 
 
-async def _store(engine: Engine, beginning: Beginning, context: RequestContext) -> None:
-    if beginning.item is not None:
-        is_new = isinstance(beginning.item, UserMessageItem)
-        write = engine.store.add_thread_item if is_new else engine.store.save_item
-        await run_to_end(write(beginning.thread.id, beginning.item, context))
+async def _ask(
+    engine: Engine,
+    beginning: Beginning,
+    message: UserMessageItem,
+    claim: Claim,
+    lease: ThreadLease,
+    context: RequestContext,
+) -> Beginning:
+    """The beginning with its thread and what stands in it; its message is stored, and its lease taken.
+
+    Raises:
+        ThreadBusy: an answer is being written in the thread.
+        ThreadFull: it holds as many messages as it may.
+        TooManyThreads: the reader has as many threads as they may.
+        Conflict: the thread is locked or closed.
+        NotFound: it is not there.
+    """
+    quotas, thread = engine.quotas, beginning.thread
+    asked = Asked(
+        message=message,
+        holder=lease.holder,
+        seconds=engine.turns.lease_seconds,
+        quota=quotas.threads_per_reader if beginning.is_new else quotas.messages_per_thread,
+        history=engine.history,
+        key=claim.key,
+        request=claim.noted(thread.id, message.id),
+    )
+
+    async def step() -> Begun | Refusal:
+        if beginning.is_new:
+            return await engine.steps.begin_thread(thread, asked, context)
+        return await engine.steps.begin_turn(asked, context)
+
+    begun = await lease.begin(step)
+    if isinstance(begun, Refusal):
+        raise _refused(begun, beginning, asked.quota)
+    await claim_files(engine, beginning.files, thread.id, context)
+    return replace(beginning, thread=begun.thread, history=[message, *begun.history])
+
+
+def _refused(refusal: Refusal, beginning: Beginning, quota: int) -> Conflict:
+    if refusal is not Refusal.FULL:
+        return Conflict(f"the conversation is {refusal.value}", details={"status": refusal.value})
+    if beginning.is_new:
+        message = "you have as many conversations as can be kept: delete one, and begin another then"
+        return TooManyThreads(message, details={"limit": quota})
+    message = "this conversation holds as many messages as it may: begin a new one"
+    return ThreadFull(message, details={"limit": quota, "thread_id": beginning.thread.id})
 
 
 async def _newest(engine: Engine, beginning: Beginning, context: RequestContext) -> str:
@@ -82,12 +130,15 @@ async def _give_up(
 ) -> None:
     """Undoes what was done so far; what cannot be undone is logged, and its cause is what the client is told of."""
     try:
-        if beginning is not None and beginning.is_new:
-            # An older thread keeps what it has claimed, to be sent again: another of its messages may have claimed it.
-            if beginning.files:
-                ids = [file.id for file in beginning.files]
-                await engine.claims.release_attachments(ids, beginning.thread.id, context)
-            await engine.store.delete_thread(beginning.thread.id, context)
+        if lease is not None and lease.may_be_ours and beginning is not None:
+            if beginning.is_new:
+                # An older thread keeps what it has claimed, to be sent again: another of its messages may have claimed it.
+                if beginning.files:
+                    ids = [file.id for file in beginning.files]
+                    await engine.claims.release_attachments(ids, beginning.thread.id, context)
+                await engine.store.delete_thread(beginning.thread.id, context)
+            elif isinstance(beginning.item, UserMessageItem):
+                await engine.store.delete_thread_item(beginning.thread.id, beginning.item.id, context)
         await claim.forget()
     except ChatKitRagError as exc:
         _log.warning("a refused request could not be undone: %s", type(exc).__name__)

@@ -1,5 +1,6 @@
 """What carries out ChatKit's operations: a server's hooks, its store, and the limits that hold for its clients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chatkit.server import ChatKitServer
@@ -10,6 +11,7 @@ from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.stores.base import ClaimsAttachments, KeepsLeases, RemembersRequests, Store
 from chatkit_rag.stores.claims import InProcessClaims
 from chatkit_rag.stores.coordination import InProcessCoordination
+from chatkit_rag.stores.turns import BeginsTurns, StepwiseTurns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,15 @@ class TurnOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """How much a reader may keep; 0 for any number."""
+
+    threads_per_reader: int = 100
+    messages_per_thread: int = 1_000
+    """A question and its answer are two; what else an answer leaves in the thread counts too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """A ChatKit server, driven by this package instead of by ChatKit's own `process`."""
 
@@ -39,8 +50,15 @@ class Engine:
     requests: RemembersRequests
     claims: ClaimsAttachments
     """Which thread each attachment belongs to."""
+    steps: BeginsTurns
+    """How turns begin and end in the store."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     turns: TurnOptions = field(default_factory=TurnOptions)
+    quotas: Quotas = field(default_factory=Quotas)
+    history: int = 0
+    """How many items before a reader's message its hook wants to know."""
+    answers_alone: Callable[[], bool] = bool
+    """Whether the hook is one behind whose `AnswerDone` nothing comes."""
 
 
 def overrides(server: ChatKitServer[RequestContext], method: str) -> bool:
@@ -50,7 +68,13 @@ def overrides(server: ChatKitServer[RequestContext], method: str) -> bool:
 
 
 def drive(
-    server: ChatKitServer[RequestContext], *, limits: RequestLimits | None = None, turns: TurnOptions | None = None
+    server: ChatKitServer[RequestContext],
+    *,
+    limits: RequestLimits | None = None,
+    turns: TurnOptions | None = None,
+    quotas: Quotas | None = None,
+    history: int = 0,
+    answers_alone: Callable[[], bool] = bool,
 ) -> Engine:
     """The engine for `server`, whose hooks see its store through a `HookStore` from now on.
 
@@ -60,12 +84,21 @@ def drive(
         server.store = HookStore(server.store)
     store = server.store.unwrapped
     fall_back = InProcessCoordination()
+    leases: KeepsLeases = store if isinstance(store, KeepsLeases) else fall_back
+    requests: RemembersRequests = store if isinstance(store, RemembersRequests) else fall_back
+    steps: BeginsTurns = StepwiseTurns(store, leases, requests)
+    if isinstance(store, BeginsTurns) and leases is store and requests is store:
+        steps = store
     return Engine(
         server=server,
         store=store,
-        leases=store if isinstance(store, KeepsLeases) else fall_back,
+        leases=leases,
         claims=store if isinstance(store, ClaimsAttachments) else InProcessClaims(store),
-        requests=store if isinstance(store, RemembersRequests) else fall_back,
+        requests=requests,
+        steps=steps,
         limits=limits or RequestLimits(),
         turns=turns or TurnOptions(),
+        quotas=quotas or Quotas(),
+        history=history,
+        answers_alone=answers_alone,
     )

@@ -70,25 +70,38 @@ class Claim:
             raise RequestInFlight("this request is being carried out")
         return known
 
+    @property
+    def key(self) -> str:
+        """The key; empty where the request has none."""
+        return self.context.idempotency_key
+
+    def noted(self, thread_id: str, item_id: str) -> RememberedRequest:
+        """What is to be remembered: the outcome will stand behind this item."""
+        until = time.time() + self.engine.turns.run_seconds + self.engine.turns.lease_seconds
+        self.request = replace(self.request, thread_id=thread_id, item_id=item_id, busy_until=until)
+        return self.request
+
+    def settled(self) -> RememberedRequest:
+        """What is to be remembered of a request that was carried out, well or not: from now on its outcome is given."""
+        self.request = replace(self.request, busy_until=0.0)
+        return self.request
+
     async def note(self, thread_id: str, item_id: str) -> None:
         """Remembers where the outcome will stand: behind this item."""
-        until = time.time() + self.engine.turns.run_seconds + self.engine.turns.lease_seconds
-        await self._remember(thread_id=thread_id, item_id=item_id, busy_until=until)
+        await self._remember(self.noted(thread_id, item_id))
 
     async def settle(self) -> None:
         """The request was carried out, well or not: from now on its outcome is given."""
-        await self._remember(busy_until=0.0)
+        await self._remember(self.settled())
 
     async def forget(self) -> None:
         """The request was refused: nothing came of it, and it may be made again."""
-        if self.context.idempotency_key:
-            await run_to_end(self.engine.requests.forget_request(self.context.idempotency_key, self.context))
+        if self.key:
+            await run_to_end(self.engine.requests.forget_request(self.key, self.context))
 
-    async def _remember(self, **changes: float | str) -> None:
-        if self.context.idempotency_key:
-            self.request = replace(self.request, **changes)
-            noted = self.engine.requests.note_request(self.context.idempotency_key, self.request, self.context)
-            await run_to_end(noted)
+    async def _remember(self, request: RememberedRequest) -> None:
+        if self.key:
+            await run_to_end(self.engine.requests.note_request(self.key, request, self.context))
 
 
 async def replay(

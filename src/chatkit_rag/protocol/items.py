@@ -8,6 +8,7 @@ hold the same id; so an item goes by an id of ours from its first event to its l
     any other id ───────────────────────► what is derived of it and the thread; a new one, where that is taken
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from chatkit.types import (
     ThreadUpdatedEvent,
 )
 
+from chatkit_rag.agent.run import AnswerDone
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.events import is_hidden, public_thread
 from chatkit_rag.protocol.links import update_with_web_links, with_web_links
@@ -46,7 +48,26 @@ Timed = TypeVar("Timed", bound=ThreadItem)
 class TurnItems:
     """What one turn knows of its items. Events go through `receive`, what hooks store through `put`."""
 
-    def __init__(self, store: Store, thread: ThreadMetadata, context: RequestContext) -> None:
+    def __init__(
+        self,
+        store: Store,
+        thread: ThreadMetadata,
+        context: RequestContext,
+        *,
+        history: Sequence[ThreadItem] | None = None,
+        save_last: Callable[[ThreadItem], Awaitable[None]] | None = None,
+    ) -> None:
+        """A turn in `thread`.
+
+        Args:
+            store: where its items go.
+            thread: the thread as it is stored.
+            context: the request's.
+            history: the newest items up to the reader's message, newest first, where they are known.
+            save_last: stores the item behind which nothing comes.
+        """
+        self.history = history
+        self._save_last = save_last
         self.thread_id = thread.id
         self.unfinished: dict[str, Growing] = {}
         """Items that were announced and are not complete, as far as they came."""
@@ -172,7 +193,10 @@ class TurnItems:
         # Whole from now on: a turn that is cut short during the write keeps this, not what led to it.
         if growing := self.unfinished.get(item.id):
             growing.item = item
-        await self._save(item)
+        if isinstance(event, AnswerDone) and self._save_last is not None:
+            await self._save_last(item)
+        else:
+            await self._save(item)
         self.unfinished.pop(item.id, None)
         was_hidden = item.id in self._hidden
         if self._hides(item):

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-from typing import Self
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from chatkit.store import NotFoundError
+from chatkit.types import ThreadItem
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import ChatKitRagError, ThreadBusy
 from chatkit_rag.protocol.engine import Engine
+from chatkit_rag.protocol.idempotency import Claim
 from chatkit_rag.stores.ids import new_id
 from chatkit_rag.stores.shielding import run_to_end
+from chatkit_rag.stores.turns import Ending, Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -19,55 +23,80 @@ _RENEWALS = 3
 """In the time that a lease holds, so that one that fails loses nothing."""
 
 
+Begins = TypeVar("Begins")
+
+
 class ThreadLease:
-    """A thread that is ours until `release`, prolonged while that takes its time."""
+    """A thread that is ours from `take` or `begin` to `release` or `end`, prolonged while that takes its time."""
 
     def __init__(self, engine: Engine, thread_id: str, context: RequestContext) -> None:
         self._engine = engine
         self._thread_id = thread_id
         self._context = context
-        self._holder = new_id("lse")
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self.holder = new_id("lse")
+        self.may_be_ours = False
+        """Whether the store may have given us the thread: also where its answer never came."""
         self.lost = False
         """Whether somebody else has the thread: the store was away for longer than the lease holds."""
 
-    @classmethod
-    async def take(cls, engine: Engine, thread_id: str, context: RequestContext) -> Self:
-        """The lease of the thread, as soon as it is free.
+    async def take(self) -> None:
+        """Takes the thread as soon as it is free. Raises as `begin`."""
+
+        async def take() -> bool | Refusal:
+            return await self._take() or Refusal.BUSY
+
+        await self.begin(take)
+
+    async def begin(self, step: Callable[[], Coroutine[Any, Any, Begins | Refusal]]) -> Begins | Refusal:
+        """What comes of a step that takes the thread for `holder`, as soon as it is free; none other than `BUSY`.
 
         Raises:
             ThreadBusy: it is not, in the time that a message may wait.
             NotFound: there is no such thread.
         """
-        lease = cls(engine, thread_id, context)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + engine.turns.busy_seconds
-        while not await lease._take():
-            if loop.time() >= deadline:
-                raise ThreadBusy("an answer is being written in this conversation", details={"thread_id": thread_id})
-            await asyncio.sleep(_BETWEEN_TRIES)
-        lease._renew_later()
-        return lease
+        deadline = loop.time() + self._engine.turns.busy_seconds
+        self.may_be_ours = True
+        try:
+            # Not cut off: a lease that is taken and never known of would keep the thread for its whole time.
+            begun = await run_to_end(step())
+            while begun is Refusal.BUSY and loop.time() < deadline:
+                await asyncio.sleep(_BETWEEN_TRIES)
+                begun = await run_to_end(step())
+        except NotFoundError:
+            self.may_be_ours = False
+            raise
+        if isinstance(begun, Refusal):
+            self.may_be_ours = False
+            if begun is Refusal.BUSY:
+                details = {"thread_id": self._thread_id}
+                raise ThreadBusy("an answer is being written in this conversation", details=details)
+        else:
+            self._renew_later()
+        return begun
+
+    async def end(self, item: ThreadItem, claim: Claim) -> None:
+        """Stores the last item, gives the thread back, and settles the claim: all in one step. Raises as the store."""
+        await self._stop_renewing()
+        ending = Ending(item=item, holder=self.holder, key=claim.key, request=claim.settled())
+        await run_to_end(self._engine.steps.end_turn(ending, self._context))
+        self.may_be_ours = False
 
     async def release(self) -> None:
         """Gives the thread back; where the store cannot, it is free when the lease has run out."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._renewal is not None:
-            # Waited for, not cancelled: one that is under way would take the thread again, behind this.
-            await asyncio.wait({self._renewal})
-            if self._timer is not None:
-                self._timer.cancel()
+        await self._stop_renewing()
+        if not self.may_be_ours:
+            return
         try:
-            await self._engine.leases.release_lease(self._thread_id, self._holder, self._context)
+            await self._engine.leases.release_lease(self._thread_id, self.holder, self._context)
         except ChatKitRagError as exc:
             _log.warning("a thread could not be freed and stays taken for a while: %s", type(exc).__name__)
 
     async def _take(self) -> bool:
         seconds = self._engine.turns.lease_seconds
-        # Not cut off: a lease that is taken and never known of would keep the thread for its whole time.
-        return await run_to_end(self._engine.leases.take_lease(self._thread_id, self._holder, seconds, self._context))
+        return await run_to_end(self._engine.leases.take_lease(self._thread_id, self.holder, seconds, self._context))
 
     def _renew_later(self) -> None:
         # A timer, and a task only when it is time: most answers are over before.
@@ -76,6 +105,15 @@ class ThreadLease:
 
     def _start_renewal(self) -> None:
         self._renewal = asyncio.ensure_future(self._renew())
+
+    async def _stop_renewing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._renewal is not None:
+            # Waited for, not cancelled: one that is under way would take the thread again, behind this.
+            await asyncio.wait({self._renewal})
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _renew(self) -> None:
         try:

@@ -22,6 +22,7 @@ from chatkit.types import (
     ErrorEvent,
     SDKHiddenContextItem,
     StreamOptionsEvent,
+    ThreadItem,
     ThreadItemAddedEvent,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
@@ -74,11 +75,18 @@ class Turn:
         self._claim = claim
         self._lease = lease
         self._thread = for_hooks(beginning.thread)
-        self._items = TurnItems(engine.store, _snapshot(self._thread), context)
+        self._items = TurnItems(
+            engine.store,
+            _snapshot(self._thread),
+            context,
+            history=beginning.history,
+            save_last=self._end if lease is not None and engine.answers_alone() else None,
+        )
         self._context = replace(context, turn=self._items)
         self._replaced = list(beginning.replaced)
         self._owes_answer = lease is not None
         self._told = False
+        self._ended = False
 
     async def stream(self) -> AsyncGenerator[ThreadStreamEvent, None]:
         """The events of the answer, for the client.
@@ -186,7 +194,15 @@ class Turn:
         """Stores what the hook has announced and never completed, as it stands, and the thread as it left it."""
         return [*await self._items.complete(), *await self._save_thread()]
 
+    async def _end(self, item: ThreadItem) -> None:
+        """Stores the last item, and gives back the thread and the key with it."""
+        if self._lease is not None:
+            await self._lease.end(item, self._claim)
+            self._ended = True
+
     async def _settle(self) -> None:
+        if self._ended:
+            return
         try:
             await self._claim.settle()
         except ChatKitRagError as exc:  # the client was told how the turn ended; its key is in flight for a while yet

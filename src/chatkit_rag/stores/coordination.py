@@ -53,6 +53,10 @@ class InProcessCoordination:
         if lease is not None and lease.holder == holder:
             del self._leases[key]
 
+    def drop_lease(self, thread_id: str, context: RequestContext) -> None:
+        """Frees a thread that is gone, whoever holds it."""
+        self._leases.pop((*context.owner, thread_id), None)
+
     async def claim_request(
         self, key: str, request: RememberedRequest, seconds: float, context: RequestContext
     ) -> RememberedRequest | None:

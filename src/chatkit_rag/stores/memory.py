@@ -25,6 +25,7 @@ from chatkit_rag.stores.privacy import (
     refuse_if_deleted,
 )
 from chatkit_rag.stores.storable import check_item, check_storable
+from chatkit_rag.stores.turns import Asked, Begun, Ending, Refusal
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -134,6 +135,41 @@ class MemoryStore(InProcessCoordination, BaseStore):
             raise NotFound("thread", thread_id)
         return await super().take_lease(thread_id, holder, seconds, context)
 
+    async def begin_turn(self, asked: Asked, context: RequestContext) -> Begun | Refusal:
+        """See `BeginsTurns.begin_turn`; nothing else runs meanwhile, for nothing here is waited for."""
+        owned, message = self._of(context), asked.message
+        check_item(message, message.thread_id)
+        thread = await self.load_thread(message.thread_id, context)
+        items = owned.items.get(thread.id, _Ordered())
+        if thread.status.type != "active":
+            return Refusal(thread.status.type)
+        if 0 < asked.quota <= len(items.ids) and message.id not in items.records:
+            return Refusal.FULL
+        if not await self.take_lease(thread.id, asked.holder, asked.seconds, context):
+            return Refusal.BUSY
+        history = items.page(None, asked.history, "desc", "item", _copy_item).data if asked.history else []
+        await self.add_thread_item(thread.id, message, context)
+        await self._note(asked, context)
+        return Begun(thread=thread, history=[item for item in history if item.id != message.id])
+
+    async def begin_thread(self, thread: ThreadMetadata, asked: Asked, context: RequestContext) -> Begun | Refusal:
+        """See `BeginsTurns.begin_thread`; as `begin_turn`."""
+        check_item(asked.message, thread.id)
+        threads = self._of(context).threads
+        if 0 < asked.quota <= len(threads.ids) and thread.id not in threads.records:
+            return Refusal.FULL
+        await self.save_thread(thread, context)
+        await self.take_lease(thread.id, asked.holder, asked.seconds, context)
+        await self.add_thread_item(thread.id, asked.message, context)
+        await self._note(asked, context)
+        return Begun(thread=thread)
+
+    async def end_turn(self, ending: Ending, context: RequestContext) -> None:
+        """See `BeginsTurns.end_turn`; as `begin_turn`."""
+        await self.add_thread_item(ending.item.thread_id, ending.item, context)
+        await self._note(ending, context)
+        await self.release_lease(ending.item.thread_id, ending.holder, context)
+
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: RequestContext
     ) -> Page[ThreadMetadata]:
@@ -143,6 +179,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
         _drop_thread(self._of(context), thread_id)
+        self.drop_lease(thread_id, context)
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
@@ -269,6 +306,10 @@ class MemoryStore(InProcessCoordination, BaseStore):
         for owner in [owner for owner, owned in self._owners.items() if owned.is_empty]:
             del self._owners[owner]
         return len(expired) + self.drop_all_expired()
+
+    async def _note(self, said: Asked | Ending, context: RequestContext) -> None:
+        if said.key and said.request is not None:
+            await self.note_request(said.key, said.request, context)
 
     def _of(self, context: RequestContext) -> _Owned:
         """What is the reader's; nothing, that is not kept, where there is nothing."""

@@ -16,6 +16,7 @@ from chatkit_rag.stores.postgres_coordination import PostgresCoordination
 from chatkit_rag.stores.postgres_database import PostgresDatabase
 from chatkit_rag.stores.postgres_drivers import Row
 from chatkit_rag.stores.postgres_privacy import PostgresPrivacy
+from chatkit_rag.stores.postgres_turns import PostgresTurns
 from chatkit_rag.stores.rows import (
     attachment_from_json,
     item_to_json,
@@ -34,7 +35,7 @@ _LONG_SECONDS = 30.0
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class PostgresStore(PostgresCoordination, PostgresAttachments, PostgresPrivacy, BaseStore):
+class PostgresStore(PostgresTurns, PostgresCoordination, PostgresAttachments, PostgresPrivacy, BaseStore):
     """A `Store` in Postgres, opened at its first use. Each operation is one statement, and one flight.
 
     A database that is away is waited for `patience` seconds by each operation, which then raises StoreUnavailable;

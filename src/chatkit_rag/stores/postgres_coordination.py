@@ -37,7 +37,7 @@ class PostgresCoordination:
     ) -> RememberedRequest | None:
         """See `RemembersRequests.claim_request`."""
         database, claim = self._database, uuid4().hex
-        payload, given_up = _remembered(request)
+        payload, given_up = remembered(request)
         values = (key, claim, payload, given_up, float(seconds))
         [(holder, known)] = await database.store(database.sql.claim_request, *context.owner, *values)
         return None if holder == claim else _REQUEST.validate_json(known)
@@ -45,7 +45,7 @@ class PostgresCoordination:
     async def note_request(self, key: str, request: RememberedRequest, context: RequestContext) -> None:
         """See `RemembersRequests.note_request`."""
         database = self._database
-        await database.change(database.sql.note_request, *context.owner, key, *_remembered(request))
+        await database.change(database.sql.note_request, *context.owner, key, *remembered(request))
 
     async def forget_request(self, key: str, context: RequestContext) -> None:
         """See `RemembersRequests.forget_request`."""
@@ -53,6 +53,6 @@ class PostgresCoordination:
         await database.change(database.sql.forget_request, *context.owner, key)
 
 
-def _remembered(request: RememberedRequest) -> tuple[str, float | None]:
+def remembered(request: RememberedRequest) -> tuple[str, float | None]:
     """What is kept of a request, and from when on it counts as given up; None for never."""
     return _ANY.dump_json(asdict(request)).decode(), None if request.thread_id else request.busy_until

@@ -14,7 +14,7 @@ from chatkit_rag.stores.postgres_urls import Address
 
 CONNECT_SECONDS = 5.0
 # Less than the five minutes after which hosters put an idle database to sleep, and its connections with it.
-_RECYCLE_SECONDS = 240
+RECYCLE_SECONDS = 240
 
 
 def engine_for(address: Address, *, size: int, pooled: bool) -> AsyncEngine:
@@ -32,7 +32,7 @@ def engine_for(address: Address, *, size: int, pooled: bool) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
-        pool_recycle=_RECYCLE_SECONDS,
+        pool_recycle=RECYCLE_SECONDS,
         # No transaction is open when a connection comes back: a ROLLBACK would be a flight for nothing.
         pool_reset_on_return=None,
     )

@@ -42,6 +42,12 @@ class Statements:
     """Whether the claim is ours, and the request that the key stands for."""
     note_request: str
     forget_request: str
+    begin_turn: str
+    """`begun`, a `Refusal`, or `again`, with the thread's payload; behind it, the history's ids and payloads."""
+    begin_thread: str
+    """`begun`, `full` or `again`; `deleted` where the owner was since the request came, `$13` seconds ago at most."""
+    end_turn: str
+    """No row where the thread is not there."""
 
 
 _OWNER = "tenant = $1 AND user_id = $2"
@@ -154,6 +160,9 @@ def statements(schema: str) -> Statements:
             RETURNING claim, payload""",
         note_request=f"UPDATE {s}.requests SET payload = $4, given_up = {_moment(5)} WHERE {_OWNER} AND key = $3",
         forget_request=f"DELETE FROM {s}.requests WHERE {_OWNER} AND key = $3",
+        begin_turn=_begin_turn(s),
+        begin_thread=_begin_thread(s),
+        end_turn=_end_turn(s),
     )
 
 
@@ -175,6 +184,119 @@ def deleted_at(owner: str) -> str:
 def _not_deleted(age: int) -> str:
     since = f"now() - make_interval(secs => ${age}::float8)"
     return f"coalesce({deleted_at('owner')} < {since}, true)"
+
+
+def _begin_turn(s: str) -> str:
+    # What is counted and read is as old as the statement, what is locked is of now. Where somebody was in between, the
+    # numbers differ, and nothing is done. In all statements the thread's row is locked before its lease's.
+    return f"""
+        WITH seen AS MATERIALIZED (SELECT item_seq FROM {s}.threads WHERE {_OWNER} AND id = $3),
+        locked AS MATERIALIZED (
+            SELECT payload, item_seq, payload::json #>> '{{status,type}}' AS status
+            FROM {s}.threads WHERE {_OWNER} AND id = $3 FOR NO KEY UPDATE
+        ),
+        state AS MATERIALIZED (
+            SELECT payload, CASE
+                WHEN item_seq IS DISTINCT FROM (SELECT item_seq FROM seen) THEN 'again'
+                WHEN status <> 'active' THEN status
+                WHEN $8::int > 0 AND item_seq >= $8::int
+                    AND (SELECT count(*) FROM {s}.items WHERE {_THREAD}) >= $8::int
+                    AND NOT EXISTS (SELECT FROM {s}.items WHERE {_THREAD} AND id = $6) THEN 'full'
+                ELSE 'busy'
+            END AS state FROM locked
+        ),
+        taken AS (
+            INSERT INTO {s}.leases AS known (tenant, user_id, thread_id, holder, until)
+            SELECT $1, $2, $3, $4, now() + make_interval(secs => $5::float8) FROM state WHERE state = 'busy'
+            ON CONFLICT (tenant, user_id, thread_id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+            WHERE known.holder = excluded.holder OR known.until <= now()
+            RETURNING holder
+        ),
+        place AS (
+            UPDATE {s}.threads SET item_seq = item_seq + 1
+            WHERE {_OWNER} AND id = $3 AND EXISTS (SELECT FROM taken) RETURNING item_seq
+        ),
+        added AS (
+            INSERT INTO {s}.items (tenant, user_id, thread_id, id, seq, payload)
+            SELECT $1, $2, $3, $6, item_seq, $7 FROM place
+            ON CONFLICT (tenant, user_id, thread_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id
+        ),
+        noted AS (
+            UPDATE {s}.requests SET payload = $11, given_up = {_moment(12)}
+            WHERE {_OWNER} AND key = $10 AND EXISTS (SELECT FROM added)
+        )
+        SELECT CASE WHEN EXISTS (SELECT FROM added) THEN 'begun' ELSE state END, payload, NULL AS seq FROM state
+        UNION ALL (
+            SELECT id, payload, seq FROM {s}.items
+            WHERE {_THREAD} AND id <> $6 AND EXISTS (SELECT FROM added) ORDER BY seq DESC LIMIT $9::int
+        )
+        ORDER BY seq DESC NULLS FIRST"""
+
+
+def _begin_thread(s: str) -> str:
+    # As `_begin_turn`; here it is the owner's row that is locked, and that counts the threads there ever were.
+    return f"""
+        WITH seen AS MATERIALIZED (
+            SELECT thread_seq, {_not_deleted(13)} AS lives FROM {s}.owners AS owner WHERE {_OWNER}
+        ),
+        state AS MATERIALIZED (
+            SELECT CASE
+                WHEN NOT (SELECT lives FROM seen) THEN 'deleted'
+                WHEN $9::int > 0 AND coalesce((SELECT thread_seq FROM seen), 0) >= $9::int
+                    AND (SELECT count(*) FROM {s}.threads WHERE {_OWNER}) >= $9::int
+                    AND NOT EXISTS (SELECT FROM {s}.threads WHERE {_OWNER} AND id = $3) THEN 'full'
+                ELSE 'again'
+            END AS state
+        ),
+        place AS (
+            INSERT INTO {s}.owners AS owner (tenant, user_id, thread_seq)
+            SELECT $1, $2, 1 FROM state WHERE state = 'again'
+            ON CONFLICT (tenant, user_id) DO UPDATE SET thread_seq = owner.thread_seq + 1
+            WHERE owner.thread_seq = (SELECT thread_seq FROM seen) AND {_not_deleted(13)}
+            RETURNING thread_seq
+        ),
+        created AS (
+            INSERT INTO {s}.threads (tenant, user_id, id, seq, item_seq, payload)
+            SELECT $1, $2, $3, thread_seq, 1, $7 FROM place
+            ON CONFLICT (tenant, user_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id
+        ),
+        added AS (
+            INSERT INTO {s}.items (tenant, user_id, thread_id, id, seq, payload)
+            SELECT $1, $2, $3, $6, 1, $8 FROM created
+            ON CONFLICT (tenant, user_id, thread_id, id) DO UPDATE SET payload = excluded.payload
+        ),
+        taken AS (
+            INSERT INTO {s}.leases AS known (tenant, user_id, thread_id, holder, until)
+            SELECT $1, $2, $3, $4, now() + make_interval(secs => $5::float8) FROM created
+            ON CONFLICT (tenant, user_id, thread_id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+            WHERE known.holder = excluded.holder OR known.until <= now()
+        ),
+        noted AS (
+            UPDATE {s}.requests SET payload = $11, given_up = {_moment(12)}
+            WHERE {_OWNER} AND key = $10 AND EXISTS (SELECT FROM created)
+        )
+        SELECT CASE WHEN EXISTS (SELECT FROM created) THEN 'begun' ELSE state END FROM state"""
+
+
+def _end_turn(s: str) -> str:
+    return f"""
+        WITH place AS (
+            UPDATE {s}.threads SET item_seq = item_seq + 1 WHERE {_OWNER} AND id = $3 RETURNING item_seq
+        ),
+        added AS (
+            INSERT INTO {s}.items (tenant, user_id, thread_id, id, seq, payload)
+            SELECT $1, $2, $3, $5, item_seq, $6 FROM place
+            ON CONFLICT (tenant, user_id, thread_id, id) DO UPDATE SET payload = excluded.payload
+            RETURNING id
+        ),
+        freed AS (DELETE FROM {s}.leases WHERE {_THREAD} AND holder = $4 AND EXISTS (SELECT FROM place)),
+        noted AS (
+            UPDATE {s}.requests SET payload = $8, given_up = {_moment(9)}
+            WHERE {_OWNER} AND key = $7 AND EXISTS (SELECT FROM added)
+        )
+        SELECT id FROM added"""
 
 
 def _first(table: str, within: str, order: str, limit: int) -> str:

@@ -25,6 +25,7 @@ from chatkit_rag.stores.sql_attachments import SQLiteAttachments
 from chatkit_rag.stores.sql_coordination import SQLiteCoordination
 from chatkit_rag.stores.sql_file import SQLiteFile
 from chatkit_rag.stores.sql_privacy import SQLitePrivacy
+from chatkit_rag.stores.sql_turns import SQLiteTurns
 from chatkit_rag.stores.storable import check_item, check_storable
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -32,7 +33,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class SQLiteStore(SQLiteCoordination, SQLiteAttachments, SQLitePrivacy, BaseStore):
+class SQLiteStore(SQLiteTurns, SQLiteCoordination, SQLiteAttachments, SQLitePrivacy, BaseStore):
     """A `Store` in one SQLite file, opened at its first use.
 
     Writes that come at the same time are committed together, each is acknowledged when it is on the disk, and none is

@@ -26,6 +26,11 @@ ADD_ITEM = """
 LOAD_ITEM = f"SELECT payload FROM items WHERE {_THREAD} AND id = ?"
 DELETE_ITEM = f"DELETE FROM items WHERE {_THREAD} AND id = ?"
 
+COUNT_THREADS = f"SELECT count(*), max(id = ?) FROM threads WHERE {_OWNER}"
+"""How many there are, and whether one of them is among them."""
+COUNT_ITEMS = f"SELECT count(*), max(id = ?) FROM items WHERE {_THREAD}"
+HISTORY = f"SELECT id, payload FROM items WHERE {_THREAD} AND id <> ? ORDER BY seq DESC LIMIT ?"
+
 SAVE_FEEDBACK = """
     INSERT INTO feedback (tenant, user, thread_id, item_id, payload) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (tenant, user, thread_id, item_id) DO UPDATE SET payload = excluded.payload"""

@@ -33,6 +33,7 @@ from chatkit_rag.testing.store.pages import Pages
 from chatkit_rag.testing.store.part import CAPABILITIES
 from chatkit_rag.testing.store.privacy import Deletions, Exports, Retention
 from chatkit_rag.testing.store.threads import Threads
+from chatkit_rag.testing.store.turns import Turns
 
 __all__ = ["CAPABILITIES", "StoreContract"]
 
@@ -54,6 +55,7 @@ class StoreContract(
     Feedback,
     Leases,
     RememberedRequests,
+    Turns,
     Interrupted,
     Exports,
     Deletions,

@@ -54,8 +54,11 @@ async def create_thread(engine: Engine, request: ThreadsCreateReq, context: Requ
 
 
 async def add_user_message(engine: Engine, request: ThreadsAddUserMessageReq, context: RequestContext) -> Beginning:
-    """`threads.add_user_message`: the next question of a thread, and the answer."""
-    thread = await open_thread(engine, request.params.thread_id, context)
+    """`threads.add_user_message`: the next question of a thread, and the answer.
+
+    The thread is looked at when the question is stored, in the same step.
+    """
+    thread = ThreadMetadata(id=request.params.thread_id, created_at=utc_now())
     files = await files_to_send(engine, request.params.input, context, within=thread.id)
     question = _question(engine, thread, request.params.input, files, context)
     return Beginning(

@@ -40,6 +40,8 @@ CAPABILITIES = {
     "kind kept, or None",
     "leases": "`KeepsLeases`: one holder at a time has a thread",
     "idempotency": "`RemembersRequests`: a request is carried out once",
+    "turns": "`chatkit_rag.stores.turns.BeginsTurns`, with the two before: a turn begins in one step, within quotas, "
+    "and ends in one",
     "export": "`ListsHoldings`: all that is held of a reader is told",
     "deletion": "`DeletesUsers`: a reader is forgotten, and what is under way brings nothing back",
     "retention": "`Purges`: what is older than it may be is found, and goes",
