@@ -19,7 +19,7 @@ from chatkit_rag.agent.models.exchange import ResponsesOptions
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.context import Principal
-from chatkit_rag.protocol.engine import TurnOptions
+from chatkit_rag.protocol.engine import Quotas, TurnOptions
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.stores.sql import SQLiteStore
@@ -40,6 +40,7 @@ def create_app() -> Any:
         sources=[OnePassage()],
         model=ChosenModel(model=lean, label="fake", costs_money=False, connection=lean),
         turns=TurnOptions(run_seconds=600),
+        quotas=Quotas(threads_per_reader=0),  # a few readers ask for all
     )
     chat = ChatApp(server, authenticate=who, options=AppOptions(streams_per_reader=3))
 

@@ -21,7 +21,7 @@ from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
 from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Hit, Passage
-from chatkit_rag.protocol.engine import TurnOptions
+from chatkit_rag.protocol.engine import Quotas, TurnOptions
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.stores.memory import MemoryStore
@@ -79,5 +79,6 @@ def create_app() -> ChatApp:
         hooks=None if variant in ("direct", "merged") else AgentHooks(),
     )
     turns = TurnOptions(run_seconds=600)
-    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, agent=agent, turns=turns)
+    quotas = Quotas(threads_per_reader=0)  # one reader asks for all
+    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, agent=agent, turns=turns, quotas=quotas)
     return ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True, streams_per_reader=0))

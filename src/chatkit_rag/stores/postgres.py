@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import BaseStore, NotFound
-from chatkit_rag.stores.interrupted import item_from_json
+from chatkit_rag.stores.interrupted import item_from_json, items_from_json
 from chatkit_rag.stores.paging import clamped
 from chatkit_rag.stores.postgres_attachments import PostgresAttachments
 from chatkit_rag.stores.postgres_coordination import PostgresCoordination
@@ -152,7 +152,7 @@ class PostgresStore(PostgresTurns, PostgresCoordination, PostgresAttachments, Po
             rows = await self._database.read(self._sql.items[way], *context.owner, thread_id, size)
         else:
             rows = await self._database.read(self._sql.items_after[way], *context.owner, thread_id, size, after)
-        return page_of_rows(_behind(rows, after, "item"), limit, "item", item_from_json)
+        return page_of_rows(_behind(rows, after, "item"), limit, "item", item_from_json, items_from_json)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.add_thread_item`."""

@@ -1,7 +1,7 @@
 """Statements on Postgres: one flight each, every wait bounded, lost connections replaced.
 
-Statements go to the driver itself, on a connection without a transaction: a single statement is one by itself, and BEGIN
-and COMMIT would be two flights more. SQLAlchemy's own way from a statement to its rows costs three times what the
+Statements go to the driver itself, on a connection without a transaction: a single statement is one by itself, and
+BEGIN and COMMIT would be two flights more. SQLAlchemy's own way from a statement to its rows costs three times what the
 driver's does.
 """
 

@@ -6,7 +6,7 @@ from chatkit.types import ThreadMetadata
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores.base import NotFound
-from chatkit_rag.stores.interrupted import item_from_json
+from chatkit_rag.stores.interrupted import item_from_json, items_from_json
 from chatkit_rag.stores.paging import clamped
 from chatkit_rag.stores.postgres_coordination import remembered
 from chatkit_rag.stores.postgres_database import PostgresDatabase
@@ -41,7 +41,9 @@ class PostgresTurns:
         if thread is None:
             raise NotFound("thread", message.thread_id)
         before = [row[:2] for row in rows[1:]]
-        return Begun(thread=thread, history=page_of_rows(before, asked.history, "item", item_from_json).data)
+        return Begun(
+            thread=thread, history=page_of_rows(before, asked.history, "item", item_from_json, items_from_json).data
+        )
 
     async def begin_thread(self, thread: ThreadMetadata, asked: Asked, context: RequestContext) -> Begun | Refusal:
         """See `BeginsTurns.begin_thread`; likewise."""

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC
 from typing import Any, TypeVar
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
@@ -56,15 +58,38 @@ def second_of(moment: datetime) -> str:
 
 
 def page_of_rows(rows: Sequence[Sequence[Any]], limit: int, what: str, read: Callable[[str], Record]) -> Page[Record]:
+def page_of_rows(
+    rows: Sequence[Sequence[Any]],
+    limit: int,
+    what: str,
+    read: Callable[[str], Record],
+    read_all: Callable[[Sequence[str]], list[Record]] | None = None,
+) -> Page[Record]:
     """A page out of up to `clamped(limit) + 1` rows of `id` and `payload`: the one too many says that there are more.
 
-    A row that cannot be read leaves a gap; the cursor behind it is that of a whole page.
+    A row that cannot be read leaves a gap; the cursor behind it is that of a whole page. `read_all` reads all of them
+    where each can be read.
     """
     size = clamped(limit)
-    found = (read_row(id_, payload, what, read) for id_, payload in rows[:size])
     has_more = len(rows) > size
-    data = [record for record in found if record is not None]
-    return Page[Record](data=data, has_more=has_more, after=rows[size - 1][0] if has_more else None)
+    return Page[Record](
+        data=_records(rows[:size], what, read, read_all),
+        has_more=has_more,
+        after=rows[size - 1][0] if has_more else None,
+    )
+
+
+def _records(
+    rows: Sequence[Sequence[Any]],
+    what: str,
+    read: Callable[[str], Record],
+    read_all: Callable[[Sequence[str]], list[Record]] | None,
+) -> list[Record]:
+    if read_all is not None:
+        with suppress(ValidationError):
+            return read_all([payload for _, payload in rows])
+    found = (read_row(id_, payload, what, read) for id_, payload in rows)
+    return [record for record in found if record is not None]
 
 
 def read_row(id_: str, payload: str, what: str, read: Callable[[str], Record]) -> Record | None:

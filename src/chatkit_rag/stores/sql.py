@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from chatkit_rag.context import RequestContext
 from chatkit_rag.stores import sql_statements as sql
 from chatkit_rag.stores.base import BaseStore, NotFound
-from chatkit_rag.stores.interrupted import item_from_json
+from chatkit_rag.stores.interrupted import item_from_json, items_from_json
 from chatkit_rag.stores.paging import clamped
 from chatkit_rag.stores.rows import (
     attachment_from_json,
@@ -97,7 +97,7 @@ class SQLiteStore(SQLiteTurns, SQLiteCoordination, SQLiteAttachments, SQLitePriv
     ) -> Page[ThreadItem]:
         """See `Store.load_thread_items`."""
         rows = await self._page(sql.ITEMS, (*context.owner, thread_id), after, limit, order)
-        return page_of_rows(rows, limit, "item", item_from_json)
+        return page_of_rows(rows, limit, "item", item_from_json, items_from_json)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.add_thread_item`."""

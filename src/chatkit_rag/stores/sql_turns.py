@@ -12,7 +12,7 @@ from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import InvalidRequest
 from chatkit_rag.stores import sql_statements as sql
 from chatkit_rag.stores.base import NotFound
-from chatkit_rag.stores.interrupted import item_from_json
+from chatkit_rag.stores.interrupted import item_from_json, items_from_json
 from chatkit_rag.stores.paging import clamped
 from chatkit_rag.stores.rows import item_to_json, page_of_rows, read_row, thread_from_json, thread_to_json
 from chatkit_rag.stores.sql_file import SQLiteFile
@@ -56,7 +56,9 @@ class SQLiteTurns:
         if isinstance(begun, Refusal):
             return begun
         thread, history = begun
-        return Begun(thread=thread, history=page_of_rows(history, asked.history, "item", item_from_json).data)
+        return Begun(
+            thread=thread, history=page_of_rows(history, asked.history, "item", item_from_json, items_from_json).data
+        )
 
     async def begin_thread(self, thread: ThreadMetadata, asked: Asked, context: RequestContext) -> Begun | Refusal:
         """See `BeginsTurns.begin_thread`."""

@@ -85,8 +85,8 @@ class BeginsTurns(Protocol):
     async def begin_thread(self, thread: ThreadMetadata, asked: Asked, context: RequestContext) -> Begun | Refusal:
         """Stores a new thread with its first message, and takes its lease.
 
-        The quota is the reader's, and holds also for several threads that begin at once. Raises NotFound where the reader
-        was deleted since the request came.
+        The quota is the reader's, and holds also for several threads that begin at once. Raises NotFound where the
+        reader was deleted since the request came.
         """
         ...
 
