@@ -9,6 +9,7 @@ import pytest
 from agents import Model
 from chatkit.types import ProgressUpdateEvent, ThreadStreamEvent
 
+from chatkit_rag.agent.models import ChosenModel
 from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.models.responses import ResponsesModel
@@ -55,7 +56,7 @@ async def site(proxy: Proxy, course_index: EdgeIndex) -> AsyncIterator[Site]:
     """Makes a site over Postgres, behind a proxy that counts."""
     async with AsyncExitStack() as stack:
 
-        async def make(model: Model, kind: type[RagChatServer] = RagChatServer) -> httpx.AsyncClient:
+        async def make(model: Model | ChosenModel, kind: type[RagChatServer] = RagChatServer) -> httpx.AsyncClient:
             store = PostgresStore(proxy.url, auto_migrate=True, pool_size=1)
             server = kind(store, sources=[CourseSource(course_index)], model=model)
             chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
@@ -64,6 +65,14 @@ async def site(proxy: Proxy, course_index: EdgeIndex) -> AsyncIterator[Site]:
             return await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://test"))
 
         yield make
+
+
+def model_by(way: str, fake: FakeModelServer) -> Model | ChosenModel:
+    if way == "extractive":
+        return ExtractiveModel()
+    kind = ResponsesModel if way == "direct" else ChatCompletionsModel
+    model: Any = kind("fake", api_key="sk-test", base_url=fake.base_url)
+    return ChosenModel(model=model, label="fake", costs_money=False, connection=model)
 
 
 async def costs(proxy: Proxy, asking: Awaitable[Answer]) -> tuple[int, Answer]:
@@ -76,12 +85,7 @@ async def costs(proxy: Proxy, asking: Awaitable[Answer]) -> tuple[int, Answer]:
 @pytest.mark.parametrize("way", ["extractive", "direct", "chat completions"])
 async def test_a_question_costs_two_flights_and_so_does_the_first_of_a_thread(proxy: Proxy, site: Site, way: str):
     with FakeModelServer() as fake:
-        kinds: dict[str, Callable[[], Model]] = {
-            "extractive": ExtractiveModel,
-            "direct": lambda: ResponsesModel("fake", api_key="sk-test", base_url=fake.base_url),
-            "chat completions": lambda: ChatCompletionsModel("fake", api_key="sk-test", base_url=fake.base_url),
-        }
-        client = await site(kinds[way]())
+        client = await site(model_by(way, fake))
         await ask(client, COVERED, (await ask(client, COVERED)).thread_id)  # statements are prepared once
 
         first, begun = await costs(proxy, ask(client, COVERED))

@@ -468,7 +468,7 @@ class TestAnEngineOfTheHosts:
             await connection.rollback()
             left = await connection.scalar(text("SELECT count(*) FROM robots.items"))
         await engine.dispose()
-        assert left == 5
+        assert left == 8
 
     @pytest.mark.parametrize("driver", DRIVERS)
     async def test_connections_that_broke_are_replaced_unnoticed(
