@@ -132,7 +132,7 @@ async def _give_up(
     try:
         if lease is not None and lease.may_be_ours and beginning is not None:
             if beginning.is_new:
-                # An older thread keeps what it has claimed, to be sent again: another of its messages may have claimed it.
+                # An older thread keeps what it has claimed: another of its messages may have claimed it, too.
                 if beginning.files:
                     ids = [file.id for file in beginning.files]
                     await engine.claims.release_attachments(ids, beginning.thread.id, context)

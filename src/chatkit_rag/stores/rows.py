@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from contextlib import suppress
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
@@ -57,7 +56,6 @@ def second_of(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def page_of_rows(rows: Sequence[Sequence[Any]], limit: int, what: str, read: Callable[[str], Record]) -> Page[Record]:
 def page_of_rows(
     rows: Sequence[Sequence[Any]],
     limit: int,

@@ -36,9 +36,9 @@ async def files_to_send(
 
 
 async def claim_files(engine: Engine, files: Sequence[Attachment], thread_id: str, context: RequestContext) -> None:
-    """Makes the files the thread's, all of them or none; before its message is stored, which then is sure of them.
+    """Makes the files the thread's, all of them or none.
 
-    Raises Conflict where one has become another thread's meanwhile, or is being deleted.
+    Raises Conflict where one has become another thread's meanwhile, or is being deleted: their message is taken back.
     """
     ids = [file.id for file in files]
     if ids and not await run_to_end(engine.claims.claim_attachments(ids, thread_id, context)):
