@@ -130,7 +130,7 @@ async def test_so_it_is_with_several_connections_and_several_files(
     first = make_store(kind)
     await first.save_attachment(file("atc_x"), ada)
     if kind == "postgres":
-        stores: list[Any] = [PostgresStore(first._database._connections._engine) for _ in range(2)]
+        stores: list[Any] = [PostgresStore(first._database._connections._pool._engine) for _ in range(2)]
     else:
         stores = [SQLiteStore(first._file._path) for _ in range(2)]
     try:
