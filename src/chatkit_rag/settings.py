@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     url: str = ""
     """The course's public address; citations are relative without it."""
     language: str = "english"
-    """The language of the course, as Snowball spells it."""
+    """The language of the course, by its English name or its code: `urdu`, `ur`."""
     model: str = "auto"
     """`auto`, `extractive`, an OpenAI model, or `chat:NAME`."""
     embedder: str = "none"

@@ -1,5 +1,7 @@
 """The answer without a language model."""
 
+# ruff: noqa: RUF001 - sentences of other scripts end in other signs
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,6 +117,34 @@ async def test_other_passages_are_named_by_their_best_sentence_where_they_fit_ne
 
     assert "- **H2:** Spin the node with spin. [2]" in text
     assert "[3]" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "sentence"),
+    [
+        ("کچھ اور بات ہے۔ نوڈ پیغامات بھیجتا ہے۔ تیسری بات۔", "نوڈ کیا بھیجتا ہے؟", "نوڈ پیغامات بھیجتا ہے۔"),
+        ("हमें पता है। नोड संदेश भेजता है। तीसरी बात।", "नोड क्या भेजता है?", "नोड संदेश भेजता है।"),
+        ("这是别的。节点交换消息。第三句！", "节点做什么？", "节点交换消息。"),
+        ("別の話です。ノードは動きます。三つ目！", "ノードとは何ですか？", "ノードは動きます。"),
+        ("شيء آخر. هل ترسل العقدة رسائل؟ ثالث.", "ما هي العقدة؟", "هل ترسل العقدة رسائل؟"),
+        ("Etwas anderes. Über Knoten laufen Nachrichten. Drittens.", "Knoten?", "Über Knoten laufen Nachrichten."),
+    ],
+)
+async def test_sentences_end_where_their_script_ends_them(text: str, question: str, sentence: str):
+    near = {"text": text, "relevance": 0.7}
+
+    answer = await whole(given("First.", near, question=question))
+
+    assert f"- **H2:** {sentence} [2]" in answer
+
+
+async def test_a_long_passage_of_a_script_without_spaces_is_cut_as_well():
+    paragraphs = ["机器人必须保持平衡。" * 20, "电池充电需要两个小时。" * 20]
+
+    answer = await whole(given("\n\n".join(paragraphs)))
+
+    assert f"{paragraphs[0]} [1]" in answer
+    assert "电池" not in answer
 
 
 async def test_a_passage_is_quoted_with_whole_fences_and_cited_once(passages: Sequence[Passage]):

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, words
+from chatkit_rag.retrieval.analysis import Analyser
 from chatkit_rag.retrieval.lexicon import Lexicon
+from chatkit_rag.retrieval.segmentation import words
 
 ANALYSER = Analyser()
 

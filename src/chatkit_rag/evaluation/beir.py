@@ -63,7 +63,7 @@ async def evaluate_beir(folder: Path, *, language: str = "english", embedder: Em
 
     Raises:
         EvaluationError: the folder holds no such collection.
-        ConfigurationError: there is no stemmer for the language.
+        ConfigurationError: no language is called so.
     """
     collection = read_collection(folder)
     with tempfile.TemporaryDirectory(prefix="chatkit-rag-") as place:

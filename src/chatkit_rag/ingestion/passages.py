@@ -31,7 +31,7 @@ _PARTED_FROM_ITS_INTRODUCTION = 4_000
 _CUT_WITHIN_A_BLOCK = 400
 
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_SENTENCE_END = re.compile(r"[.!?…؟۔।][\"'”’)\]*_]*\s+(?![a-z])|[。！？]")  # noqa: RUF001 - these end sentences
+SENTENCE_END = re.compile(r"[.!?…؟۔।][\"'”’)\]*_]*\s+(?![a-z])|[。！？]")  # noqa: RUF001 - these end sentences
 _FENCE = re.compile(r"(?:[\s>]|[-*+] |\d+[.)] )*(`{3,}|~{3,})")
 _ITEM = re.compile(r"(?:[-*+]|\d+[.)]) ")
 
@@ -179,7 +179,7 @@ def _shortened(text: str, kind: str) -> list[_Part]:
 def _sentences(line: str) -> Iterator[tuple[str, str]]:
     """The sentences of a line, and what stands before each; one without an end in sight is cut between words."""
     start, joiner = 0, "\n"
-    ends = [found.end() for found in _SENTENCE_END.finditer(line)]
+    ends = [found.end() for found in SENTENCE_END.finditer(line)]
     for end in [*ends, len(line)]:
         sentence = line[start:end]
         words = sentence.split() if count_words(sentence) > MOST_WORDS else []

@@ -10,7 +10,10 @@ same vectors serve in process and on a Qdrant server; three things are added to 
   "double support" is found where it says so, not where one thing is double and another supports.
 - Words by which people ask ("how do I need to …") are no terms.
 
-Not here: how rare a term is in a course, and what a misspelled word was meant to be (`lexicon`).
+What stands in Latin letters on pages of another script is analysed as English: it is the names of things, and code.
+
+Not here: what a word is in which script (`segmentation`), how rare a term is in a course, and what a misspelled word
+was meant to be (`lexicon`).
 """
 
 import re
@@ -19,11 +22,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage, without_code
-from chatkit_rag.errors import ConfigurationError
+from chatkit_rag.retrieval.function_words import ASKING, BETWEEN, FUNCTION_WORDS
+from chatkit_rag.retrieval.languages import STEMMED, STOPPED, find_language
+from chatkit_rag.retrieval.segmentation import composed, is_unspaced, is_word, names, pieces, words
 
 SATURATION = 2.0
 """BM25's k: how much a term's second occurrence still adds."""
@@ -55,30 +61,17 @@ WEIGHTS = FieldWeights()
 _REMEMBERED = 100_000
 """Words whose terms are kept: more than a course has, and an end to what readers can make up."""
 
-_LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)")
-_CAMEL_CASE = re.compile(r"\b[A-Za-z]*[a-z][A-Z][A-Za-z]*\b")
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WORD = re.compile(r"[^\W_]+")
-_SPOKEN = {"c++": "cplusplus", "c#": "csharp", "f#": "fsharp"}
-"""Names whose signs are letters to those who say them."""
-_NAME = re.compile(r"(?<!\w)(?:c\+\+|[cf]#)(?!\w)")
-_APOSTROPHE = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}]")
 _EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])")
 
-_ASKING = {
-    "english": frozenset(
-        [
-            *("anything", "arent", "cant", "could", "couldnt", "didnt", "doesnt", "dont", "explain", "help", "hows"),
-            *("id", "im", "isnt", "ive", "just", "know", "may", "mean", "might", "must", "need", "please", "shall"),
-            *("should", "shouldnt", "something", "tell", "thats", "want", "wasnt", "whats", "wheres", "wont", "would"),
-            "wouldnt",
-        ]
-    )
-}
-"""Words by which people ask, and not what they ask about; the engine's stop words are those of written prose."""
+_LAST_LATIN = "\u024f"
+_CARRIERS = str.maketrans("أإآؤئىۓ", "اااوييے")
+"""Arabic letters that are written with their hamza or without; a stemmer sees to that itself."""
+_UMLAUT_IN_ASCII = re.compile(r"([ao])e|(?<![aeiouq])ue")
 
 _PHRASE_BIT = 1 << 31
 """Set in the number of a phrase, and never in that of a term."""
+_CHARACTERS = 0x110000
+"""Below it are the numbers of single letters of Han, which are terms next to the pairs that they make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +87,34 @@ class Analyser:
     """Turns text into terms. Two analysers with equal fields give equal vectors, in any process."""
 
     language: str = "english"
+    """By any name that `find_language` knows."""
     average_length: float = 100.0
     """Terms in the average passage of the corpus: `mean_length`."""
-    _engine: engine.Bm25 = field(init=False, repr=False, compare=False)
+    _native: "_Stemmer" = field(init=False, repr=False, compare=False)
+    _latin: "_Stemmer" = field(init=False, repr=False, compare=False)
+    _function_words: frozenset[str] = field(init=False, repr=False, compare=False)
+    _between: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
     _known: dict[str, tuple[int, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
     )
 
     def __post_init__(self) -> None:
-        config = engine.Bm25Config(language=self.language, ascii_folding=True, lowercase=True)
-        object.__setattr__(self, "_engine", engine.Bm25(config))
+        language = find_language(self.language)
+        native = _Stemmer(language.name)
+        object.__setattr__(self, "language", language.name)
+        object.__setattr__(self, "_native", native)
+        object.__setattr__(self, "_latin", native if language.is_latin else _Stemmer("english"))
+        between = sorted(BETWEEN.get(language.name, ()), key=len, reverse=True)
+        object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
+        object.__setattr__(self, "_function_words", FUNCTION_WORDS.get(language.name, frozenset[str]()))
 
     def terms(self, text: str) -> list[int]:
         """The terms of a text, in order, repeated as they are in it."""
-        return [term for word in words(_CAMEL_CASE.sub(_spelled_out, text)) for term in self.word_terms(word)]
+        return [term for word in words(text) + self.names(text) for term in self.word_terms(word)]
+
+    def names(self, text: str) -> list[str]:
+        """Further words that the names of code in a text are found by; see `segmentation.names`."""
+        return names(text, is_term=lambda word: bool(self.word_terms(word)))
 
     def word_terms(self, word: str) -> tuple[int, ...]:
         """The terms of one word of `words`; none for a stop word."""
@@ -115,26 +122,44 @@ class Analyser:
         if terms is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            # The engine's embedding of a single word is its way to say which terms it has.
-            terms = self._known[word] = tuple(self._engine.embed_query(word).indices)
+            terms = self._known[word] = self._analysed(word)
         return terms
+
+    def _analysed(self, word: str) -> tuple[int, ...]:
+        if word in self._function_words:
+            return ()
+        if not is_unspaced(word):
+            return (self._latin if word[0] <= _LAST_LATIN else self._native).terms(word)
+        found = (piece for part in self.parts(word) for piece in pieces(part))
+        return tuple(term for piece in found for term in self.piece_terms(piece))
+
+    def parts(self, word: str) -> list[str]:
+        """A word of a script without spaces, cut at what stands between words and says nothing."""
+        return [part for part in self._between.split(word) if is_word(part)] if self._between else [word]
+
+    def piece_terms(self, piece: str) -> tuple[int, ...]:
+        """The terms of one of `pieces`."""
+        if piece in self._function_words:
+            return ()
+        return (ord(piece),) if len(piece) == 1 else self._native.hashed(piece)
 
     def passage(self, passage: Passage, weights: FieldWeights = WEIGHTS) -> SparseVector:
         """The vector that a passage is indexed under."""
         text = self.terms(passage.text)
+        heading = self.terms(passage.heading)
         is_start = len(passage.heading_path) == 1
         section = " ".join(segment.replace("-", " ") for segment in passage.path.split("/")[:-1])
         frequencies: dict[int, float] = defaultdict(float)
         for terms, weight in (
             (text, 1.0),
-            (self.terms(passage.heading), weights.title_as_heading if is_start else weights.heading),
+            (heading, weights.title_as_heading if is_start else weights.heading),
             (self.terms(" ".join(passage.heading_path[1:-1])), weights.enclosing),
             (self.terms(f"{passage.title} {section}"), weights.page),
-            (self.terms(_emphasised(passage.text)), weights.emphasis),
+            (self.terms(_emphasised(composed(passage.text))), weights.emphasis),
         ):
             for term in terms:
                 frequencies[term] += weight
-        for terms, weight in ((text, 1.0), (self.terms(passage.heading), weights.heading)):
+        for terms, weight in ((text, 1.0), (heading, weights.heading)):
             for phrase in phrases(terms):
                 frequencies[phrase] += weight
         relative_length = len(text) / self.average_length
@@ -144,18 +169,10 @@ class Analyser:
 
     def question_terms(self, question: str) -> list[int]:
         """What a question asks about, in order; all of its terms where it consists of asking words only."""
-        asking = _ASKING.get(self.language, frozenset[str]())
+        asking = ASKING.get(self.language, frozenset[str]())
         asked = words(question)
         topical = [word for word in asked if word not in asking] or asked
         return [term for word in topical for term in self.word_terms(word)]
-
-
-def check_language(language: str) -> None:
-    """Raises ConfigurationError where there is no stemmer for the language."""
-    try:
-        Analyser(language=language)
-    except ValueError as exc:
-        raise ConfigurationError(f"no stemmer for the language {language!r}: {exc}") from exc
 
 
 def question_vector(terms: list[int]) -> SparseVector:
@@ -169,7 +186,7 @@ def phrases(terms: Iterable[int]) -> list[int]:
     return [
         zlib.crc32(first.to_bytes(8) + second.to_bytes(8)) | _PHRASE_BIT
         for first, second in pairwise(terms)
-        if first != second
+        if first != second and max(first, second) >= _CHARACTERS
     ]
 
 
@@ -184,15 +201,39 @@ def mean_length(passages: Iterable[Passage], analyser: Analyser) -> float:
     return max(1.0, sum(lengths) / len(lengths)) if lengths else 1.0
 
 
-def words(text: str) -> list[str]:
-    """The words of a text in lower case, in order; `ROS2` is two, since `ROS 2` is the same thing to a student."""
-    plain = _NAME.sub(lambda name: _SPOKEN[name[0]], _APOSTROPHE.sub("", text).lower())
-    return _WORD.findall(_LETTER_THEN_DIGIT.sub(" ", plain))
+class _Stemmer:
+    """Stop words and stems of one language, as the engine has them.
 
+    Accents are folded, since readers leave them out: before words are stemmed, but behind the stop words, of which the
+    engine would know no "für" and no "été" otherwise.
+    """
 
-def _spelled_out(name: re.Match[str]) -> str:
-    """`createPublisher` and its parts; `PyTorch` stays findable as one word."""
-    return f"{name[0]} {_HUMP.sub(' ', name[0])}"
+    def __init__(self, language: str) -> None:
+        self._language = language
+        none = engine.StopwordsSet(languages=set(), custom=set())
+        given: dict[str, Any] = {"lowercase": True, "tokenizer": engine.TokenizerType.Whitespace}
+        if language in STEMMED:
+            kind = getattr(engine.SnowballLanguage, language.capitalize())
+            given["stemmer"] = engine.SnowballParams(kind)
+        else:
+            given["language"] = "hebrew"  # has no stemmer: the engine's own way to ask for none
+        stopped = language.capitalize() if language in STOPPED else ""
+        stop_words = getattr(engine.Language, stopped) if stopped else none
+        self._stopped = engine.Bm25(engine.Bm25Config(stopwords=stop_words, **given))
+        self._folding = engine.Bm25(engine.Bm25Config(stopwords=none, ascii_folding=True, **given))
+
+    def terms(self, word: str) -> tuple[int, ...]:
+        # The engine's embedding of a single word is its way to say which terms it has.
+        if not self._stopped.embed_query(word).indices:
+            return ()
+        if self._language == "german":
+            word = _UMLAUT_IN_ASCII.sub(r"\1", word)
+        elif self._language not in STEMMED:
+            word = word.translate(_CARRIERS)
+        return self.hashed(word)
+
+    def hashed(self, word: str) -> tuple[int, ...]:
+        return tuple(self._folding.embed_query(word).indices)
 
 
 def _emphasised(text: str) -> str:

@@ -18,12 +18,13 @@ import qdrant_edge as engine
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import SparseVector, check_language, question_vector
+from chatkit_rag.retrieval.analysis import SparseVector, question_vector
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import Generations, PrivateCopy, Published, damaged
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
 from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, Scored, make_payloads
+from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
 
@@ -48,14 +49,13 @@ class EdgeIndex:
 
         Args:
             directory: made by the first `publish`.
-            language: the course's, as Snowball spells it.
+            language: the course's, by its English name or its code.
             embedder: what passages and questions are embedded by; None to search by words only.
             keep: how many generations stay on disk.
         """
         self._directory = Path(directory)
         self._generations = Generations(self._directory, keep=keep)
-        check_language(language)
-        self._language = language
+        self._language = find_language(language).name
         self._embedder = embedder
         self._worker: ThreadPoolExecutor | None = None
         self._opened: _OpenGeneration | None = None

@@ -7,12 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, words
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase
+from chatkit_rag.retrieval.segmentation import is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
 """The share of a question's weight below which a passage is about something else, however common its words are."""
@@ -31,7 +33,7 @@ class Lexicon:
     frequencies: Mapping[int, int]
     """Term number -> passages that hold it."""
     words: Mapping[str, int]
-    """Word in lower case, stop words too -> passages that hold it."""
+    """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
 
@@ -52,7 +54,8 @@ class Lexicon:
         for passage, vector in zip(passages, vectors, strict=True):
             number += 1
             frequencies.update(term for term in vector.indices if not is_phrase(term))
-            spellings.update(set(words(" ".join((*passage.heading_path, passage.text)))))
+            said = words(" ".join((*passage.heading_path, passage.text)))
+            spellings.update({word for word in said if not is_unspaced(word)})
         return cls(passages=number, frequencies=dict(frequencies), words=dict(spellings))
 
     def rarity(self, term: int) -> float:
@@ -99,25 +102,51 @@ class Lexicon:
         """The question's words, with those that the corpus does not know replaced by the nearest that it does.
 
         One slip is forgiven (letters swapped, changed, added or left out), two in long words; the first letter must
-        stand. Between equally near words the commoner one is taken, then the first by alphabet.
+        stand, or be swapped with the second. Between equally near words the commoner one is taken, then the first by
+        alphabet. Where a script has no spaces, words are cut instead where two letters meet that the corpus never puts
+        side by side, next to some that it does: that is where one word ends.
+
+        Behind them stand the other words of names of code (`Analyser.names`), as far as the corpus has them.
         """
-        return " ".join(self._corrected_word(word, analyser) for word in words(question))
+        named = [name for name in analyser.names(question) if self._is_known(name, analyser)]
+        return " ".join([*(self._corrected_word(word, analyser) for word in words(question)), *named])
 
     def _rarity_at(self, frequency: int) -> float:
         return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
 
+    def _cut(self, word: str, analyser: Analyser) -> list[str]:
+        found = letters(word)
+        known = [self._holds(first + second, analyser) for first, second in pairwise(found)]
+        parts = [[found[0]]]
+        for letter, (before, here, after) in zip(
+            found[1:], zip([False, *known], known, [*known[1:], False], strict=False), strict=True
+        ):
+            if not here and (before or after):
+                parts.append([letter])
+            else:
+                parts[-1].append(letter)
+        kept = ["".join(part) for part in parts if len(part) > 1 or self._holds(part[0], analyser)]
+        return kept or [word]
+
+    def _holds(self, piece: str, analyser: Analyser) -> bool:
+        return any(term in self.frequencies for term in analyser.piece_terms(piece))
+
+    def _is_known(self, word: str, analyser: Analyser) -> bool:
+        return any(term in self.frequencies for term in analyser.word_terms(word))
+
     def _corrected_word(self, word: str, analyser: Analyser) -> str:
-        if word in self.words or len(word) < _SHORT or not word.isalpha():
+        if is_unspaced(word):
+            return " ".join(part for whole in analyser.parts(word) for part in self._cut(whole, analyser))
+        if word in self.words or len(word) < _SHORT or not is_spelled(word):
             return word
-        terms = analyser.word_terms(word)
-        if not terms or any(term in self.frequencies for term in terms):
+        if not analyser.word_terms(word) or self._is_known(word, analyser):
             return word
         slips = 2 if len(word) >= _LONG else 1
         near = [
             candidate
             for length in range(len(word) - slips, len(word) + slips + 1)
             for candidate in self._by_length.get(length, ())
-            if candidate[0] == word[0] and (len(word) > _SHORT or _is_short_slip(word, candidate))
+            if candidate.startswith((word[0], word[1::-1])) and (len(word) > _SHORT or _is_short_slip(word, candidate))
         ]
         # `limit=None` gives every one within the bound: the choice between them is ours.
         found = extract(word, near, scorer=OSA.distance, score_cutoff=slips, limit=None)

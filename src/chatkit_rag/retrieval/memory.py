@@ -8,11 +8,12 @@ import anyio.to_thread
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexMissing
-from chatkit_rag.retrieval.analysis import SparseVector, check_language, question_vector
+from chatkit_rag.retrieval.analysis import SparseVector, question_vector
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
 from chatkit_rag.retrieval.knowledge import Knowledge, Scored, make_payloads
+from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
 
@@ -62,8 +63,7 @@ class MemoryIndex:
     """A `PassageIndex` that is gone with the process."""
 
     def __init__(self, *, language: str = "english", embedder: Embedder | None = None) -> None:
-        check_language(language)
-        self._language = language
+        self._language = find_language(language).name
         self._embedder = embedder
         self._generations: dict[str, _Generation] = {}
         self._current = ""

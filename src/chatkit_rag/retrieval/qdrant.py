@@ -24,12 +24,13 @@ import stamina
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable, IndexUnreadable, MissingExtra
-from chatkit_rag.retrieval.analysis import check_language, question_vector
+from chatkit_rag.retrieval.analysis import question_vector
 from chatkit_rag.retrieval.breaker import CircuitBreaker
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter, key_of
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
 from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, make_payloads
+from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
 
@@ -100,17 +101,16 @@ class QdrantIndex:
             url: the server's address, with its port unless that is 6333.
             collection: what the generations' collections, and the alias, are called.
             api_key: empty where the server asks for none.
-            language: the course's, as Snowball spells it.
+            language: the course's, by its English name or its code.
             embedder: what passages and questions are embedded by; None to search by words only.
             keep: how many generations stay on the server.
             options: how the server is spoken to.
         """
-        check_language(language)
         self._url = url
         self._host = urlsplit(url).hostname or url
         self._api_key = api_key
         self._alias = collection
-        self._language = language
+        self._language = find_language(language).name
         self._embedder = embedder
         self._keep = keep
         self._options = options or QdrantOptions()

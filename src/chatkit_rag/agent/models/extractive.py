@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from agents import Model, ModelResponse, TResponseInputItem, Usage
@@ -27,6 +28,8 @@ from openai.types.responses import (
 )
 
 from chatkit_rag.agent.instructions import NOT_COVERED
+from chatkit_rag.ingestion.passages import SENTENCE_END, count_words
+from chatkit_rag.retrieval.segmentation import is_unspaced, pieces, words
 from chatkit_rag.stores.ids import new_id
 
 _MAIN_WORDS = 120
@@ -40,9 +43,11 @@ _RELEVANT = 0.6
 
 _CLOSING = "*These are the course's own sentences: no language model is configured.*"
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(A-Z0-9*`])")
+_ENDS = tuple(".!?:。！？：।॥؟۔")  # noqa: RUF001 - these end sentences, or announce what follows
+_ANNOUNCES = (":", "：")  # noqa: RUF001 - likewise
 _PIECE = re.compile(r"\s*\S+")
-_WORD = re.compile(r"\w+")
+_TELLING = 4
+"""Letters from which on a word of the question tells one sentence from another; pairs of unspaced scripts always do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def compose(question: str, found: Sequence[_Found]) -> str:
         return NOT_COVERED
     best, *others = found
     paragraphs = [f"**{best.heading.split(' > ')[-1]}**", _cited(_beginning(best.text), best.number)]
-    asked = {word.lower() for word in _WORD.findall(question) if len(word) > 3}
+    asked = _telling(question)
     further = [
         f"- **{other.heading.split(' > ')[-1]}:** {_best_sentence(other.text, asked)} [{other.number}]"
         for other in others[:_FURTHER]
@@ -136,16 +141,16 @@ def compose(question: str, found: Sequence[_Found]) -> str:
 def _beginning(text: str) -> str:
     """Whole paragraphs up to the limit, at least one, and up to the first code fence, which comes along whole."""
     kept: list[str] = []
-    words = 0
+    length = 0
     for block in _blocks(text):
         if block.startswith("```"):
             kept.append(block)
             break
-        introduces = bool(kept) and kept[-1].rstrip().endswith(":")
-        if kept and words + len(block.split()) > _MAIN_WORDS and not introduces:
+        introduces = bool(kept) and kept[-1].rstrip().endswith(_ANNOUNCES)
+        if kept and length + count_words(block) > _MAIN_WORDS and not introduces:
             break
         kept.append(block)
-        words += len(block.split())
+        length += count_words(block)
     return "\n\n".join(kept)
 
 
@@ -166,7 +171,7 @@ def _cited(text: str, number: int) -> str:
     """The text with its marker behind the last paragraph that is a sentence: in code, a marker would be code."""
     blocks = _blocks(text)
     prose = [position for position, block in enumerate(blocks) if not block.startswith(("```", "|", "$$"))]
-    prose = [position for position in prose if blocks[position].rstrip().endswith((".", "!", "?", ":"))] or prose
+    prose = [position for position in prose if blocks[position].rstrip().endswith(_ENDS)] or prose
     if not prose:
         return f"{text}\n\n[{number}]"
     blocks[prose[-1]] += f" [{number}]"
@@ -176,13 +181,24 @@ def _cited(text: str, number: int) -> str:
 def _best_sentence(text: str, asked: set[str]) -> str:
     prose = [block for block in _blocks(text) if not block.startswith(("```", "|", "$$", "- ", "1. ", ">"))]
     lines = [line for block in prose for line in block.splitlines()]
-    sentences = [sentence.strip() for line in lines for sentence in _SENTENCE.split(line)]
+    sentences = [sentence for line in lines for sentence in _sentences(line)]
     best = max(sentences, key=lambda sentence: _overlap(sentence, asked), default="")
-    return best if _overlap(best, asked) and not best.endswith(":") else ""
+    return best if _overlap(best, asked) and not best.endswith(_ANNOUNCES) else ""
+
+
+def _sentences(line: str) -> list[str]:
+    ends = [found.end() for found in SENTENCE_END.finditer(line)]
+    return [line[start:end].strip() for start, end in pairwise([0, *ends, len(line)]) if line[start:end].strip()]
 
 
 def _overlap(sentence: str, asked: set[str]) -> int:
-    return len(asked.intersection(word.lower() for word in _WORD.findall(sentence)))
+    return len(asked.intersection(_telling(sentence)))
+
+
+def _telling(text: str) -> set[str]:
+    said = words(text)
+    pairs = {piece for word in said if is_unspaced(word) for piece in pieces(word)}
+    return pairs.union(word for word in said if len(word) >= _TELLING and not is_unspaced(word))
 
 
 def _read(output: Any) -> list[_Found]:
