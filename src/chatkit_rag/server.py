@@ -10,11 +10,13 @@ from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStream
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
-from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text
+from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, written_by
 from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
+from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.run import retrieval_first, stream_text
+from chatkit_rag.agent.titles import title_of
 from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.engine import Engine, Quotas, TurnOptions, drive
@@ -151,15 +153,18 @@ class RagChatServer(ChatKitServer[RequestContext]):
         """Searches, lets the model answer from what was found, and streams its text with verified citations.
 
         Where the search finds too little, the answer says that the course does not cover the question, and no model
-        is asked. `agent` replaces the server's own; it gets the same passages first.
+        is asked. `agent` replaces the server's own; it gets the same passages first. A thread without a title is
+        named by its first question afterwards.
         """
         turn = TurnContext(thread=thread, store=self.store, request_context=context)
         history = await self._history(thread, message, context)
-        question = message_text(message) if message else _last_question(history)
+        asked = [item for item in history if isinstance(item, UserMessageItem)]
+        question = search_query(asked)
         found = await self.retrieve(question, context)
         if found.weak:
             async for event in stream_text(NOT_COVERED, turn):
                 yield event
+            _name(thread, asked)
             return
         note = in_readers_words(page_note(context.page)) if context.page else ""
         first = await self._first_question(thread, history, context)
@@ -170,6 +175,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         async with aclosing(stream_shortest(agent or self.agent, spoken, turn)) as events:
             async for event in events:
                 yield event
+        _name(thread, asked)
 
     async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
         """What the first source finds for `question`, as far as the reader may see it."""
@@ -222,5 +228,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
         return None if first is None or any(item.id == first.id for item in history) else first
 
 
-def _last_question(history: Sequence[ThreadItem]) -> str:
-    return next((message_text(item) for item in history if isinstance(item, UserMessageItem)), "")
+def _name(thread: ThreadMetadata, asked: Sequence[UserMessageItem]) -> None:
+    """Gives the thread a title, where it has none: what is stored behind the answer, and told as `thread.updated`."""
+    if not thread.title and asked:
+        first = asked[-1]
+        files = ", ".join(file.name for file in first.attachments)
+        thread.title = title_of(written_by(first) or files) or None

@@ -31,7 +31,7 @@ from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer
-from protocol.frames import ask
+from protocol.frames import COVERED, UNCOVERED, ask, call
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +104,69 @@ def exchange(thread_id: str, number: int) -> list[ThreadItem]:
             id=f"a{number}", **place, content=[AssistantMessageContent(text=f"Answer {number} of {words}")]
         ),
     ]
+
+
+class TestFollowUps:
+    async def test_what_goes_on_is_searched_with_what_it_goes_on_from(
+        self, reader: httpx.AsyncClient, model: FakeModelServer
+    ):
+        first = await ask(reader, COVERED)
+
+        answer = await ask(reader, "and in Python?", first.thread_id)
+
+        assert answer.annotations[0]["source"]["url"] == first.annotations[0]["source"]["url"]
+        assert talk_in(model.requests[1])[-1] == "and in Python?"
+
+    async def test_what_the_course_does_not_cover_is_declined_behind_what_it_does(
+        self, reader: httpx.AsyncClient, model: FakeModelServer
+    ):
+        first = await ask(reader, COVERED)
+
+        await ask(reader, UNCOVERED, first.thread_id)
+
+        assert len(model.requests) == 1
+
+
+class TestInventions:
+    @pytest.mark.parametrize("piece", [1, 3, 1000])
+    async def test_neither_a_number_nor_an_address_that_was_invented_gets_through(
+        self, reader: httpx.AsyncClient, model: FakeModelServer, piece: int
+    ):
+        model.piece = piece
+        model.answer = (
+            "A node [9] is [here](https://evil.example/a) at https://evil.example/?q=1 [1]. ![](//evil.example/b)"
+        )
+
+        answer = await ask(reader, COVERED)
+
+        assert answer.text == "".join(answer.deltas) == "A node is [here] at evil.example. ![]"
+        assert len(answer.annotations) == 1
+
+    async def test_an_address_that_a_passage_holds_stays(
+        self, reader: httpx.AsyncClient, server: RagChatServer, model: FakeModelServer
+    ):
+        found = await server.retrieve(COVERED, LOCAL)
+        model.answer = f"See [nodes]({found.hits[0].passage.url})."
+
+        assert (await ask(reader, COVERED)).text == model.answer
+
+
+class TestTitles:
+    async def test_a_thread_is_named_by_its_first_question_behind_its_first_answer(self, reader: httpx.AsyncClient):
+        answer = await ask(reader, f"Hi! {COVERED}")
+
+        assert answer.kinds.index("thread.updated") > answer.kinds.index("thread.item.done", 3)
+        [updated] = answer.of("thread.updated")
+        assert updated["thread"]["title"] == COVERED
+        kept = await call(reader, "threads.get_by_id", thread_id=answer.thread_id)
+        assert kept["title"] == COVERED
+
+    async def test_a_title_of_the_readers_own_stays(self, reader: httpx.AsyncClient):
+        first = await ask(reader, COVERED)
+        await call(reader, "threads.update", thread_id=first.thread_id, title="Mine")
+
+        second = await ask(reader, "What is a topic?", first.thread_id)
+
+        assert second.of("thread.updated") == []
+        kept = await call(reader, "threads.get_by_id", thread_id=first.thread_id)
+        assert kept["title"] == "Mine"

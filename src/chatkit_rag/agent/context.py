@@ -1,10 +1,14 @@
 """What one turn carries along: who asks, the thread, and the passages that it may cite."""
 
+import re
+
 from chatkit.agents import AgentContext
 from pydantic import Field
 
 from chatkit_rag.context import PageContext, Principal, RequestContext
 from chatkit_rag.documents import Passage
+
+_ADDRESS = re.compile(r"(?:https?|ftp)://[^\s<>\"'`)\]]+|www\.[^\s<>\"'`)\]]+", re.IGNORECASE)
 
 
 class TurnContext(AgentContext[RequestContext]):
@@ -12,6 +16,9 @@ class TurnContext(AgentContext[RequestContext]):
 
     passages: list[Passage] = Field(default_factory=list[Passage])
     """Every passage of the turn; the first is number 1."""
+
+    links: set[str] = Field(default_factory=set[str])
+    """Addresses that the answer may hold besides those of the passages: tools of a site's own add theirs."""
 
     @property
     def principal(self) -> Principal:
@@ -35,3 +42,11 @@ class TurnContext(AgentContext[RequestContext]):
                 return number
         self.passages.append(passage)
         return len(self.passages)
+
+    def knows(self, address: str) -> bool:
+        """Whether an answer may hold `address`: it is a passage's, stands in one, or is among `links`."""
+        return address in self.links or any(
+            address in (passage.url, passage.url.partition("#")[0])
+            or any(address == found[0].rstrip(".,;:!?*_~") for found in _ADDRESS.finditer(passage.text))
+            for passage in self.passages
+        )

@@ -46,9 +46,14 @@ class HistoryOptions:
     """Counts a text's tokens; a model's own tokenizer can stand here."""
 
 
+def written_by(message: UserMessageItem) -> str:
+    """What the reader wrote, tags by their text."""
+    return "\n".join(part.text for part in message.content).strip()
+
+
 def message_text(message: UserMessageItem) -> str:
-    """What the reader wrote, tags by their text, behind the excerpt that they selected, if they did."""
-    written = "\n".join(part.text for part in message.content).strip()
+    """What the reader wrote, behind the excerpt that they selected, if they did."""
+    written = written_by(message)
     return f"About this excerpt:\n{message.quoted_text}\n\n{written}" if message.quoted_text else written
 
 

@@ -31,6 +31,7 @@ from pydantic import BaseModel
 
 from chatkit_rag.agent.citations import CitationReader
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.links import LinkReader
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.openai_failures import failure_of
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
@@ -173,6 +174,7 @@ class AnswerMessage:
     """One assistant message while it is written."""
 
     def __init__(self, turn: TurnContext) -> None:
+        self._links = LinkReader(turn.knows)
         self._reader = CitationReader(turn.passages)
         self._annotations: list[Annotation] = []
         self._id = turn.generate_id("message")
@@ -189,16 +191,17 @@ class AnswerMessage:
 
     def feed(self, piece: str) -> list[ThreadStreamEvent]:
         """The updates that a piece of the model's text makes."""
-        parts = self._reader.feed(piece)
+        parts = self._reader.feed(self._links.feed(piece))
         if len(parts) == 1 and type(parts[0]) is str:  # nearly always: text, and nothing else
             return [text_update(self._id, parts[0])]
         return [self._update(part) for part in parts]
 
     def finish(self, status: str | None = "completed") -> list[ThreadStreamEvent]:
         """The last updates, and the message as it is stored; none where the model's tokens ended before a word came."""
+        parts = [*self._reader.feed(self._links.close()), *self._reader.close()]
         if status == "incomplete" and not self._reader.text:
             return []
-        rest = [self._update(part) for part in self._reader.close()]
+        rest = [self._update(part) for part in parts]
         content = self._content()
         done = AssistantMessageContentPartDone(content_index=0, content=content)
         stored = self._item.model_copy(update={"content": [content]})
