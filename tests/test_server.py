@@ -152,7 +152,12 @@ class TestChanges:
 
         assert used == [True]
         assert model.last_call.system_instructions == "Be brief."
-        assert {tool.name for tool in model.last_call.tools} == {"search_course", "timetable"}
+        assert {tool.name for tool in model.last_call.tools} == {
+            "search_course",
+            "read_course_page",
+            "course_outline",
+            "timetable",
+        }
         assert (answer.text, len(answer.annotations)) == ("On Mondays.", 1)
 
     async def test_a_site_s_own_agent_gets_the_passages_first_and_is_cited(self, source: CourseSource):

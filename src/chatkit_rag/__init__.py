@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chatkit_rag.agent.context import TurnContext
     from chatkit_rag.agent.models.extractive import ExtractiveModel
-    from chatkit_rag.agent.tools import search_tool
+    from chatkit_rag.agent.tools import outline_tool, read_page_tool, search_tool
     from chatkit_rag.asgi.app import AppOptions, ChatApp
     from chatkit_rag.context import PageContext, Principal, RequestContext
     from chatkit_rag.documents import Citation, Document, Passage
@@ -61,6 +61,8 @@ _HOMES = {
     "TurnContext": "agent.context",
     "create_app": "wiring",
     "ingest": "ingestion.pipeline",
+    "outline_tool": "agent.tools",
+    "read_page_tool": "agent.tools",
     "search_tool": "agent.tools",
 }
 
@@ -92,6 +94,8 @@ __all__ = [
     "TurnContext",
     "create_app",
     "ingest",
+    "outline_tool",
+    "read_page_tool",
     "search_tool",
 ]
 

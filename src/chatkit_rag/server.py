@@ -8,16 +8,17 @@ from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.store import AttachmentStore
 from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
+from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, written_by
-from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, page_note
+from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, READING, page_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.titles import title_of
-from chatkit_rag.agent.tools import search_tool
+from chatkit_rag.agent.tools import outline_tool, read_page_tool, search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.engine import Engine, Quotas, TurnOptions, drive
 from chatkit_rag.protocol.hook_store import HookStore
@@ -27,6 +28,7 @@ from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.protocol.warming import complete_types
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
+from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
 
 _FIRST_ITEMS = 5
@@ -56,6 +58,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
         turns: TurnOptions | None = None,
         history: HistoryOptions | None = None,
         quotas: Quotas | None = None,
+        tool_bounds: ToolBounds | None = None,
+        titles: bool = False,
     ) -> None:
         """A server over `store` and `sources`.
 
@@ -71,12 +75,15 @@ class RagChatServer(ChatKitServer[RequestContext]):
             turns: how answers follow each other in a thread, and how long they may take.
             history: how much of a thread the model is told.
             quotas: how much a reader may keep.
+            tool_bounds: what tools may take in one answer; an `agent` of the site's own sees to its own.
+            titles: whether a thread without a title is named by its first question, behind its first answer.
         """
         super().__init__(HookStore(store), attachment_store)
         if not sources:
             raise ValueError("a RagChatServer needs at least one source to answer from")
         self.sources = tuple(sources)
         self.history = history or HistoryOptions()
+        self.titles = titles
         self._engine = drive(
             self,
             limits=limits,
@@ -86,11 +93,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
             answers_alone=self._answers_alone,
         )
         self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
+        first = self.sources[0]
+        reading = [read_page_tool(first), outline_tool(first)] if isinstance(first, CourseSource) else []
         self.agent = agent or Agent[TurnContext](
             name="Course assistant",
-            instructions=instructions,
+            instructions=instructions + READING if instructions == INSTRUCTIONS and reading else instructions,
             model=self.chosen_model.model,
-            tools=[*(search_tool(source) for source in self.sources[:1]), *tools],
+            tools=bounded([search_tool(first), *reading, *tools], tool_bounds or ToolBounds()),
         )
         self._opened = AsyncExitStack()
 
@@ -153,8 +162,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         """Searches, lets the model answer from what was found, and streams its text with verified citations.
 
         Where the search finds too little, the answer says that the course does not cover the question, and no model
-        is asked. `agent` replaces the server's own; it gets the same passages first. A thread without a title is
-        named by its first question afterwards.
+        is asked. `agent` replaces the server's own; it gets the same passages first.
         """
         turn = TurnContext(thread=thread, store=self.store, request_context=context)
         history = await self._history(thread, message, context)
@@ -164,7 +172,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         if found.weak:
             async for event in stream_text(NOT_COVERED, turn):
                 yield event
-            _name(thread, asked)
+            self._name(thread, asked)
             return
         note = in_readers_words(page_note(context.page)) if context.page else ""
         first = await self._first_question(thread, history, context)
@@ -175,7 +183,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         async with aclosing(stream_shortest(agent or self.agent, spoken, turn)) as events:
             async for event in events:
                 yield event
-        _name(thread, asked)
+        self._name(thread, asked)
 
     async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
         """What the first source finds for `question`, as far as the reader may see it."""
@@ -227,10 +235,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
         first = next((item for item in oldest.data if isinstance(item, UserMessageItem)), None)
         return None if first is None or any(item.id == first.id for item in history) else first
 
-
-def _name(thread: ThreadMetadata, asked: Sequence[UserMessageItem]) -> None:
-    """Gives the thread a title, where it has none: what is stored behind the answer, and told as `thread.updated`."""
-    if not thread.title and asked:
-        first = asked[-1]
-        files = ", ".join(file.name for file in first.attachments)
-        thread.title = title_of(written_by(first) or files) or None
+    def _name(self, thread: ThreadMetadata, asked: Sequence[UserMessageItem]) -> None:
+        """Gives the thread a title where it has none; it is stored behind the answer, and told as `thread.updated`."""
+        if self.titles and not thread.title and asked:
+            first = asked[-1]
+            files = ", ".join(file.name for file in first.attachments)
+            thread.title = title_of(written_by(first) or files) or None

@@ -47,6 +47,7 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
         model=build_model(settings),
         attachment_store=build_attachment_store(settings),
         quotas=Quotas(threads_per_reader=settings.threads_per_reader, messages_per_thread=settings.messages_per_thread),
+        titles=True,
     )
 
 

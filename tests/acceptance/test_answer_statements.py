@@ -53,7 +53,7 @@ def server(request: pytest.FixtureRequest, model: FakeModelServer, course_index:
         "fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1)
     )
     chosen = ChosenModel(model=way, label="fake", costs_money=False, connection=way)
-    return RagChatServer(MemoryStore(), sources=[CourseSource(course_index)], model=chosen)
+    return RagChatServer(MemoryStore(), sources=[CourseSource(course_index)], model=chosen, titles=True)
 
 
 @pytest.fixture

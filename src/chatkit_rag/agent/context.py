@@ -20,6 +20,9 @@ class TurnContext(AgentContext[RequestContext]):
     links: set[str] = Field(default_factory=set[str])
     """Addresses that the answer may hold besides those of the passages: tools of a site's own add theirs."""
 
+    tool_calls: int = 0
+    """How many tools were called so far."""
+
     @property
     def principal(self) -> Principal:
         """Who asks."""

@@ -14,6 +14,12 @@ that you were given. Do not write URLs and do not list sources: the page shows t
 - Answer in the language of the question, in Markdown, as a patient teacher: short, exact, with code where it helps.
 """
 
+READING = """\
+- read_course_page gives a page whole, when a passage is not enough. course_outline lists the pages by module and \
+week: call it for what the course, a module or a week holds.
+"""
+"""What stands behind the instructions where the source has pages to read."""
+
 NOT_COVERED = (
     "The course does not cover this, as far as I can find. Try other words, or ask about a topic of the course."
 )

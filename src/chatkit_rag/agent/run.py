@@ -134,7 +134,7 @@ def retrieval_first(question: str, hits: Sequence[Hit], turn: TurnContext) -> li
     arguments = orjson.dumps({"query": question}).decode()
     return [
         {"type": "function_call", "call_id": call_id, "name": SEARCH_COURSE, "arguments": arguments},
-        {"type": "function_call_output", "call_id": call_id, "output": numbered(hits, turn)},
+        {"type": "function_call_output", "call_id": call_id, "output": numbered(hits, turn.cite)},
     ]
 
 

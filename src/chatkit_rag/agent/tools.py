@@ -1,41 +1,125 @@
-"""What the model can do: search the course."""
+"""What the model can do: search the course, read a page of it, see how it is organised.
 
-from collections.abc import Sequence
-from typing import Annotated
+Each tool is of use in any agent of the Agents SDK. In an agent whose context is a `TurnContext` it searches as the
+reader who asks, and its passages are numbered among those of the turn; elsewhere it sees what everybody sees, and
+numbers from 1 in each output.
+
+What a tool gives is data: JSON, so that nothing in a passage can end it, bounded in size, and a failure is told in
+words of ours.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
 
 import orjson
 from agents import FunctionTool, RunContextWrapper, function_tool
 from pydantic import Field
 
 from chatkit_rag.agent.context import TurnContext
-from chatkit_rag.documents import Hit
+from chatkit_rag.context import Principal, RequestContext
+from chatkit_rag.documents import Hit, Passage
+from chatkit_rag.ingestion.passages import cut_passages
+from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.sources.base import Source
+from chatkit_rag.sources.course import CourseSource
+
+_log = logging.getLogger(__name__)
 
 SEARCH_COURSE = "search_course"
 """The tool's name: the instructions use it, and retrieval first appears under it."""
+READ_PAGE = "read_course_page"
+OUTLINE = "course_outline"
+
+_ANYBODY = RequestContext(principal=Principal("agent"))
+_PAGE_CHARACTERS = 20_000
+"""Of a page that is read; the headings of the rest are named."""
+_OUTLINE_PAGES = 150
+_NUMBERED_PAGES = 40
+"""So many pages of an outline can be cited; of more, only titles and paths are given."""
+_HEADINGS = 40
+
+_Failure = Callable[[RunContextWrapper[Any], Exception], str]
 
 
-def search_tool(source: Source) -> FunctionTool:
-    """A tool that searches `source` and numbers what it finds among the turn's passages."""
+def search_tool(source: Source, *, name: str = SEARCH_COURSE) -> FunctionTool:
+    """A tool that searches `source` and numbers what it finds."""
 
-    @function_tool(name_override=SEARCH_COURSE)
+    @function_tool(name_override=name, failure_error_function=_failed)
     async def search(
-        context: RunContextWrapper[TurnContext],
+        context: RunContextWrapper[Any],
         query: Annotated[str, Field(description="What to look for, in the course's own terms", max_length=500)],
     ) -> str:
         """Searches the pages of the course. Returns numbered passages; cite them by their numbers."""
-        found = await source.search(query, context.context.request_context)
-        return numbered(found.hits, context.context)
+        found = await source.search(query, _reader(context))
+        return numbered(found.hits, _numbering(context))
 
     return search
 
 
-def numbered(hits: Sequence[Hit], turn: TurnContext) -> str:
-    """The passages as the model gets them: JSON, so that nothing in a passage can end it, each with its number."""
+def read_page_tool(source: CourseSource, *, name: str = READ_PAGE) -> FunctionTool:
+    """A tool that gives a page of the course whole, or what stands under one of its headings."""
+
+    @function_tool(name_override=name, failure_error_function=_failed)
+    async def read_page(
+        context: RunContextWrapper[Any],
+        passage: Annotated[int | None, Field(description="The number of a passage that is on the page")],
+        path: Annotated[str | None, Field(description="Or the page's path", max_length=500)],
+        heading: Annotated[str | None, Field(description="Only what stands under this heading", max_length=300)],
+    ) -> str:
+        """Reads a page of the course, or a section of it. Returns numbered passages; cite them by their numbers."""
+        wanted = _path_of(passage, context) if passage is not None else (path or "").strip()
+        records = await source.pages(_reader(context))
+        record = next((record for record in records if _is_named(record, wanted)), None)
+        if record is None:
+            return _dump({"error": f"there is no such page; `{OUTLINE}` lists them"})
+        whole = cut_passages(record.document, site=record.site, base_url=record.base_url)
+        chosen = [one for one in whole if not heading or heading.casefold() in one.heading.casefold()]
+        if not chosen:
+            return _dump({"error": "the page has no such heading", "headings": _headings(whole)})
+        shown = _within(chosen, _PAGE_CHARACTERS)
+        hits = [Hit(passage=one, score=1.0) for one in shown]
+        left_out = {"left_out": _headings(chosen[len(shown) :])} if len(shown) < len(chosen) else {}
+        return _dump({"path": record.document.path, **_passages(hits, _numbering(context)), **left_out})
+
+    return read_page
+
+
+def outline_tool(source: CourseSource, *, name: str = OUTLINE) -> FunctionTool:
+    """A tool that lists the course's pages in their order, by module and week where the course has them."""
+
+    @function_tool(name_override=name, failure_error_function=_failed)
+    async def outline(
+        context: RunContextWrapper[Any],
+        module: Annotated[int | None, Field(description="Only the pages of this module")],
+        week: Annotated[int | None, Field(description="Only the pages of this week")],
+    ) -> str:
+        """Lists the pages of the course, with their modules, weeks and headings. Cite a page by its number."""
+        records = sorted(await source.pages(_reader(context)), key=_place)
+        asked = {"module": module, "week": week}
+        chosen = [
+            record
+            for record in records
+            if all(value is None or record.document.metadata.get(field) == value for field, value in asked.items())
+        ]
+        number_of = _numbering(context) if len(chosen) <= _NUMBERED_PAGES else None
+        pages = [_listed(record, number_of) for record in chosen[:_OUTLINE_PAGES]]
+        left_out = {"left_out": len(chosen) - len(pages)} if len(chosen) > len(pages) else {}
+        return _dump({"pages": pages, **left_out})
+
+    return outline
+
+
+def numbered(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> str:
+    """The passages as the model gets them, each with its number."""
+    return _dump(_passages(hits, number_of))
+
+
+def _passages(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> dict[str, Any]:
     best = max((hit.score for hit in hits), default=1.0) or 1.0  # a source need not score at all
     passages = [
         {
-            "number": turn.cite(hit.passage),
+            "number": number_of(hit.passage),
             "page": hit.passage.title,
             "heading": " > ".join(hit.passage.heading_path),
             "relevance": round(hit.score / best, 2),
@@ -43,4 +127,74 @@ def numbered(hits: Sequence[Hit], turn: TurnContext) -> str:
         }
         for hit in hits
     ]
-    return orjson.dumps({"passages": passages}).decode()
+    return {"passages": passages}
+
+
+def _dump(output: dict[str, Any]) -> str:
+    return orjson.dumps(output).decode()
+
+
+def _failed(_context: RunContextWrapper[Any], exc: Exception) -> str:
+    """What the model is told of a failure; the log has the rest, and the next call tries again."""
+    _log.warning("a tool failed: %s", type(exc).__name__, exc_info=exc)
+    return _dump({"error": "the course cannot be read at the moment", "passages": []})
+
+
+def _reader(context: RunContextWrapper[Any]) -> RequestContext:
+    turn = context.context
+    return turn.request_context if isinstance(turn, TurnContext) else _ANYBODY
+
+
+def _numbering(context: RunContextWrapper[Any]) -> Callable[[Passage], int]:
+    """The turn's numbers; else from 1, and the same passage keeps its own."""
+    turn = context.context
+    if isinstance(turn, TurnContext):
+        return turn.cite
+    numbers: dict[str, int] = {}
+    return lambda passage: numbers.setdefault(passage.id, len(numbers) + 1)
+
+
+def _path_of(number: int, context: RunContextWrapper[Any]) -> str:
+    turn = context.context
+    known = turn.passages if isinstance(turn, TurnContext) else []
+    return known[number - 1].path if 1 <= number <= len(known) else ""
+
+
+def _is_named(record: PageRecord, wanted: str) -> bool:
+    """Whether a model that was shown paths, addresses and titles means this page."""
+    document = record.document
+    path = wanted.removeprefix(record.base_url.rstrip("/")).partition("#")[0]
+    named = {path, f"/{path.strip('/')}"}
+    return bool(wanted) and (document.path in named or document.address in named or document.title == wanted)
+
+
+def _within(passages: Iterable[Passage], characters: int) -> list[Passage]:
+    """The first passages that are so long together; one in any case."""
+    shown: list[Passage] = []
+    for passage in passages:
+        characters -= len(passage.text)
+        if shown and characters < 0:
+            break
+        shown.append(passage)
+    return shown
+
+
+def _headings(passages: Iterable[Passage]) -> list[str]:
+    return list(dict.fromkeys(passage.heading for passage in passages))[:_HEADINGS]
+
+
+def _place(record: PageRecord) -> tuple[Any, ...]:
+    """Where a page stands in the course; numbers before what has none."""
+    known = [record.document.metadata.get(field) for field in ("module", "week", "sidebar_position")]
+    return (*(value if isinstance(value, int | float) else -1 for value in known), record.document.path)
+
+
+def _listed(record: PageRecord, number_of: Callable[[Passage], int] | None) -> dict[str, Any]:
+    document = record.document
+    page = {"title": document.title, "path": document.path}
+    page |= {field: document.metadata[field] for field in ("module", "week") if field in document.metadata}
+    if number_of is None:
+        return page
+    passages = cut_passages(document, site=record.site, base_url=record.base_url)
+    number = {"number": number_of(passages[0])} if passages else {}
+    return {**number, **page, "headings": _headings(passages)}

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from chatkit_rag.context import RequestContext
+from chatkit_rag.documents import page_url
 from chatkit_rag.errors import IndexMissing
 from chatkit_rag.retrieval.filters import Filter, NoneOf
 from chatkit_rag.retrieval.index import PassageIndex
+from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.reranking import Reranker
 from chatkit_rag.retrieval.retriever import RetrievalOptions, Retrieved, Retriever
 from chatkit_rag.sources.fields import FieldTypes
@@ -63,6 +65,21 @@ class CourseSource:
         restriction = asked & site & PUBLISHED & self.visible_to(context)
         page = context.page.path if context.page else ""
         return await self._retriever.retrieve(question, limit=limit, where=restriction, open_page=page)
+
+    async def pages(self, context: RequestContext) -> list[PageRecord]:
+        """The pages that the one who asks may see, in the order of their paths."""
+        seen = PUBLISHED & self.visible_to(context)
+        return [
+            record
+            for record in await self.index.records(site=context.site)
+            if seen.admits_page(
+                record.document.metadata,
+                site=record.site,
+                path=record.document.path,
+                title=record.document.title,
+                url=page_url(record.base_url, record.document.address or record.document.path),
+            )
+        ]
 
     def visible_to(self, context: RequestContext) -> Filter:
         """What the one who asks may see, besides what is published."""

@@ -1,0 +1,232 @@
+"""What the model can do, over the wire and in agents of other people's."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from agents import Agent, FunctionTool, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+
+from agent.openai_server import model_at
+from chatkit_rag.agent.bounds import ToolBounds
+from chatkit_rag.agent.tools import OUTLINE, READ_PAGE, SEARCH_COURSE, outline_tool, read_page_tool, search_tool
+from chatkit_rag.asgi.app import AppOptions, ChatApp
+from chatkit_rag.auth import nobody
+from chatkit_rag.context import RequestContext
+from chatkit_rag.documents import Document, Section
+from chatkit_rag.ingestion.pipeline import ingest
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.testing import FakeModelServer, ToolCall
+from protocol.frames import COVERED, Answer, ask
+
+pytestmark = pytest.mark.anyio
+
+NODES = "/module-1/week-1/nodes"
+
+
+@pytest.fixture
+def source(course_index: EdgeIndex) -> CourseSource:
+    return CourseSource(course_index)
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModelServer]:
+    with FakeModelServer() as model:
+        yield model
+
+
+async def asked(
+    source: CourseSource, model: FakeModelServer, *tools: FunctionTool, bounds: ToolBounds | None = None
+) -> Answer:
+    """The answer of a server with these tools besides its own."""
+    server = RagChatServer(MemoryStore(), sources=[source], model=model_at(model), tools=tools, tool_bounds=bounds)
+    chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+    async with chat.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(chat), base_url="http://test") as http:
+        return await ask(http, COVERED)
+
+
+def outputs(model: FakeModelServer) -> list[str]:
+    """What the tools returned, search first, as the model was told it last."""
+    return [item["output"] for item in model.requests[-1]["input"] if item.get("type") == "function_call_output"]
+
+
+async def alone(tool: FunctionTool, **arguments: Any) -> dict[str, Any]:
+    """What a tool returns in an agent that knows nothing of a chat."""
+    model = ScriptedModel([[function_call(tool.name, arguments, call_id="call_1")], [assistant_message("Yes.")]])
+    await Runner.run(Agent(name="Other", model=model, tools=[tool]), "Go")
+    return json.loads(model.last_call.input[-1]["output"])
+
+
+class TestReading:
+    async def test_a_page_is_read_whole_and_can_be_cited(self, source: CourseSource, model: FakeModelServer):
+        arguments = {"passage": 1, "path": None, "heading": None}
+        model.script = [ToolCall(READ_PAGE, arguments), "It spins [6]."]
+
+        answer = await asked(source, model)
+
+        read = json.loads(outputs(model)[1])
+        assert read["path"] == NODES
+        assert [passage["heading"].split(" > ")[-1] for passage in read["passages"]][:1] == [
+            "Nodes, the building blocks"
+        ]
+        sixth = next(passage for passage in read["passages"] if passage["number"] == 6)
+        assert answer.annotations[0]["source"]["title"].endswith(sixth["heading"].split(" > ")[-1])
+
+    async def test_a_section_is_read_by_its_heading(self, source: CourseSource):
+        read = await alone(read_page_tool(source), passage=None, path=NODES, heading="what spinning means")
+
+        assert {passage["heading"].split(" > ")[-1] for passage in read["passages"]} == {"What spinning means"}
+
+    async def test_what_is_not_there_is_told_with_what_is(self, source: CourseSource):
+        tool = read_page_tool(source)
+
+        assert OUTLINE in (await alone(tool, passage=None, path="/nowhere", heading=None))["error"]
+        assert OUTLINE in (await alone(tool, passage=7, path=None, heading=None))["error"]
+        missed = await alone(tool, passage=None, path=NODES, heading="Quaternions")
+        assert "What spinning means" in missed["headings"]
+
+    async def test_a_long_page_is_read_up_to_a_size_and_its_other_headings_are_named(self, tmp_path: Any):
+        sections = tuple(Section(heading_path=("Long", f"Part {n}"), blocks=("word " * 200,)) for n in range(60))
+
+        async def pages() -> AsyncIterator[Document]:
+            yield Document(path="/long", title="Long", sections=sections)
+
+        async with EdgeIndex(tmp_path / "index") as index:
+            await ingest(pages(), index, site="course")
+            read = await alone(read_page_tool(CourseSource(index)), passage=None, path="/long", heading=None)
+
+        assert 10 < len(read["passages"]) < 30
+        assert read["left_out"][0] == f"Part {len(read['passages'])}"
+
+
+class TestOutline:
+    async def test_it_says_what_is_in_a_week_in_the_order_of_the_course(
+        self, source: CourseSource, model: FakeModelServer
+    ):
+        model.script = [ToolCall(OUTLINE, {"module": None, "week": 3}), "Gazebo and sensors [7]."]
+
+        answer = await asked(source, model)
+
+        pages = json.loads(outputs(model)[1])["pages"]
+        assert [page["path"] for page in pages] == [
+            "/module-2/week-3/describing-a-robot",
+            "/module-2/week-3/gazebo",
+            "/module-2/week-3/sensors",
+            "/guides/slam",
+        ]
+        assert {(page["module"], page["week"]) for page in pages} == {(2, 3)}
+        assert "Lidar: distances by light" in pages[2]["headings"]
+        assert len(answer.annotations) == 1
+
+    async def test_a_whole_course_is_listed_in_order(self, source: CourseSource):
+        pages = (await alone(outline_tool(source), module=None, week=None))["pages"]
+
+        modules = [page["module"] for page in pages if "module" in page]
+        assert modules == sorted(modules)
+        assert set(modules) == {1, 2, 3, 4, 5}
+
+    async def test_it_lists_what_the_one_who_asks_may_see(self, course_index: EdgeIndex):
+        def only_module_1(_context: RequestContext) -> Filter:
+            return Filter(module=1)
+
+        hidden = CourseSource(course_index, visible=only_module_1)
+
+        pages = (await alone(outline_tool(hidden), module=None, week=None))["pages"]
+        assert {page["module"] for page in pages} == {1}
+        refused = await alone(read_page_tool(hidden), passage=None, path="/module-2/week-3/gazebo", heading=None)
+        assert "error" in refused
+
+
+class TestSearching:
+    async def test_an_agent_of_somebody_elses_gets_passages_numbered_from_1(self, source: CourseSource):
+        found = await alone(search_tool(source, name="look_up"), query=COVERED)
+
+        assert [passage["number"] for passage in found["passages"]] == [1, 2, 3, 4, 5]
+
+    async def test_a_failure_is_told_in_our_words_and_the_next_call_tries_again(
+        self, source: CourseSource, monkeypatch: pytest.MonkeyPatch
+    ):
+        async def broken(*_arguments: Any, **_options: Any) -> None:
+            raise RuntimeError("password=hunter2")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(source, "search", broken)
+            failed = await alone(search_tool(source), query=COVERED)
+
+        assert failed == {"error": "the course cannot be read at the moment", "passages": []}
+        assert (await alone(search_tool(source), query=COVERED))["passages"]
+
+
+@function_tool(failure_error_function=None)
+def raises() -> str:
+    """Fails."""
+    raise RuntimeError("password=hunter2")
+
+
+@function_tool
+async def hangs() -> str:
+    """Never returns."""
+    await asyncio.Event().wait()
+    return ""
+
+
+@function_tool
+def talks() -> str:
+    """Returns five megabytes."""
+    return "x" * 5_000_000
+
+
+class TestToolsOfASite:
+    @pytest.mark.parametrize(
+        ("tool", "told"),
+        [
+            (raises, '{"error":"the tool failed"}'),
+            (hangs, '{"error":"the tool took too long"}'),
+            (talks, f"{'x' * 40_000}\n(cut: 5000000 characters)"),
+        ],
+        ids=["raises", "hangs", "talks"],
+    )
+    async def test_one_that_goes_wrong_does_not_end_the_answer(
+        self, source: CourseSource, model: FakeModelServer, tool: FunctionTool, told: str
+    ):
+        model.script = [ToolCall(tool.name, {}), "Well [1]."]
+
+        answer = await asked(source, model, tool, bounds=ToolBounds(seconds=0.3))
+
+        assert outputs(model)[1] == told
+        assert answer.text == "Well."
+        assert len(answer.annotations) == 1
+
+    async def test_no_more_than_so_many_are_carried_out_in_an_answer(
+        self, source: CourseSource, model: FakeModelServer
+    ):
+        called: list[int] = []
+
+        @function_tool
+        def rolls() -> str:
+            """Rolls a die."""
+            called.append(4)
+            return "4"
+
+        model.script = [ToolCall("rolls", {})] * 4 + ["Four."]
+
+        answer = await asked(source, model, rolls, bounds=ToolBounds(calls=2))
+
+        assert answer.text == "Four."
+        assert called == [4, 4]
+        assert outputs(model)[-1].startswith('{"error":"no more tools')
+
+
+async def test_the_names_are_those_of_the_instructions(source: CourseSource):
+    server = RagChatServer(MemoryStore(), sources=[source], model="extractive")
+
+    names: Sequence[str] = [tool.name for tool in server.agent.tools]
+    assert names == [SEARCH_COURSE, READ_PAGE, OUTLINE]
+    assert all(name in str(server.agent.instructions) for name in names)
