@@ -138,7 +138,7 @@ async def test_as_ids_orders_and_cursors_they_find_nothing_and_change_nothing(
 async def test_a_reader_is_found_by_no_pattern(alice: httpx.AsyncClient, store: BaseStore):
     things = await settle_in(alice)
 
-    for user in ("%", "_____", "alice' --", "alice\x00", "ALICE", " alice", "alice "):
+    for user in ("%", "_____", "alice' --", "ALICE", " alice", "alice "):
         foreign = RequestContext(principal=type(ALICE)(user))
         assert (await store.load_threads(100, None, "asc", foreign)).data == []
         with pytest.raises(Exception, match="no such thread"):
