@@ -247,7 +247,9 @@ class TestBounds:
             with pytest.raises(FetchFailed, match=r"6\.0 MB"):
                 await fetcher.fetch(sink.address)
 
-    @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"text" * 100)[:-9], b""])
+    @pytest.mark.parametrize(
+        "body", [b"no gzip", gzip.compress(b"text" * 100)[:-9], b""], ids=["other", "cut", "empty"]
+    )
     async def test_what_is_not_packed_as_it_says_is_refused(self, sink: Site, body: bytes):
         sink.answers["/"] = Answer(body, headers={"Content-Encoding": "gzip"})
 
