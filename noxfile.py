@@ -73,6 +73,14 @@ def benchmark_stores(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def benchmark_retrieval(session: nox.Session) -> None:
+    """What search finds and costs, beside other ways to search; some minutes on a quiet machine."""
+    session.install(".[qdrant]", "numpy")
+    session.install("bm25s", "langchain-community", "llama-index-retrievers-bm25", "PyStemmer", "rank-bm25")
+    session.run("python", "benchmarks/retrieval/run.py", *session.posargs)
+
+
+@nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """What takes too long for every change: many streams at once, thousands of connections, every event of a turn."""
     install(session, "tests")

@@ -1,0 +1,246 @@
+"""Ours and the others, each as its documentation uses it; the best ten passages for a question, by their ids."""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from passages import DIMENSION, text_of, vectors
+
+from chatkit_rag.documents import Passage
+from chatkit_rag.retrieval import Retriever
+from chatkit_rag.retrieval.analysis import Analyser, mean_length, question_vector
+from chatkit_rag.retrieval.edge import EdgeIndex
+
+TOP = 10
+
+
+class Contender:
+    """Built in a folder of its own, opened, asked, closed."""
+
+    opens = False
+    """Whether what was built can be opened again: else it is built at every start."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Makes what was built ready to be asked."""
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what was opened."""
+
+
+class Given:
+    """An embedder whose vectors are there: what a model takes is not what is measured."""
+
+    signature, dimension = "given", DIMENSION
+
+    async def embed_documents(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        return vectors(len(texts), seed=1)
+
+    async def embed_query(self, text: str) -> Sequence[float]:  # noqa: ARG002 - the interface's
+        return vectors(1, seed=2)[0]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+class Ours(Contender):
+    """`EdgeIndex` by words."""
+
+    opens = True
+    hybrid = False
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.runner = asyncio.Runner()
+        self.index = self._index()
+
+    def _index(self) -> EdgeIndex:
+        return EdgeIndex(self.place, embedder=Given() if self.hybrid else None)
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        self.runner.run(self.index.publish([], passages))
+        self.runner.run(self.index.close())
+        self.index = self._index()
+
+    def open(self) -> None:
+        self.runner.run(self.index.open())
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:
+        found = self.runner.run(self.index.search(question, vector=vector if self.hybrid else None, limit=limit))
+        return [hit.passage.id for hit in (*found.hits, *found.near)][:limit]
+
+    def close(self) -> None:
+        self.runner.run(self.index.close())
+        self.runner.close()
+
+
+class OursHybrid(Ours):
+    """`EdgeIndex` by words and by meaning."""
+
+    hybrid = True
+
+
+class OursRanked(Ours):
+    """What a reader gets: a hundred candidates, pages weighed, no page alone."""
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        found = self.runner.run(Retriever(self.index).retrieve(question, limit=limit))
+        return [hit.passage.id for hit in found.hits]
+
+
+class QdrantLocal(Contender):
+    """qdrant-client's local mode, in memory, with the sparse vectors that ours have."""
+
+    hybrid = False
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        from qdrant_client import QdrantClient, models
+
+        self.models = models
+        self.client = QdrantClient(":memory:")
+        dense = {"meaning": models.VectorParams(size=DIMENSION, distance=models.Distance.COSINE)}
+        self.client.create_collection(
+            "passages",
+            vectors_config=dense if self.hybrid else {},
+            sparse_vectors_config={"terms": models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        )
+        self.analyser = Analyser(average_length=mean_length(passages, Analyser()))
+        meanings = vectors(len(passages), seed=1) if self.hybrid else []
+        points: list[Any] = []
+        for number, passage in enumerate(passages):
+            vector: dict[str, Any] = {"terms": self._sparse(self.analyser.passage(passage))}
+            if self.hybrid:
+                vector["meaning"] = meanings[number]
+            points.append(models.PointStruct(id=passage.id, vector=vector, payload={"text": text_of(passage)}))
+        for start in range(0, len(points), 64):
+            self.client.upsert("passages", points[start : start + 64])
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:
+        terms = self._sparse(question_vector(self.analyser.question_terms(question)))
+        models = self.models
+        if self.hybrid:
+            found = self.client.query_points(
+                "passages",
+                prefetch=[
+                    models.Prefetch(query=terms, using="terms", limit=limit),
+                    models.Prefetch(query=vector, using="meaning", limit=limit),
+                ],
+                query=models.FusionQuery(fusion=models.Fusion.DBSF),
+                limit=limit,
+            )
+        else:
+            found = self.client.query_points("passages", query=terms, using="terms", limit=limit)
+        return [str(point.id) for point in found.points]
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _sparse(self, vector: Any) -> Any:
+        return self.models.SparseVector(indices=list(vector.indices), values=list(vector.values))
+
+
+class QdrantLocalHybrid(QdrantLocal):
+    hybrid = True
+
+
+class LangChain(Contender):
+    """`BM25Retriever`, as it comes: words cut at spaces."""
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        from langchain_community.retrievers import BM25Retriever
+
+        metadatas = [{"id": passage.id} for passage in passages]
+        self.retriever = BM25Retriever.from_texts([text_of(passage) for passage in passages], metadatas=metadatas)
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        self.retriever.k = limit
+        return [found.metadata["id"] for found in self.retriever.invoke(question)]
+
+
+class LlamaIndex(Contender):
+    """`BM25Retriever`, as it comes: English stems and stop words."""
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        from llama_index.core.schema import TextNode
+        from llama_index.retrievers.bm25 import BM25Retriever
+
+        nodes = [TextNode(text=text_of(passage), id_=passage.id) for passage in passages]
+        self.retriever = BM25Retriever.from_defaults(nodes=nodes, similarity_top_k=min(100, len(nodes)))
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        self.retriever.similarity_top_k = limit
+        return [found.node.node_id for found in self.retriever.retrieve(question)]
+
+
+class Bm25s(Contender):
+    """bm25s with English stems and stop words."""
+
+    opens = True
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        import bm25s
+        import Stemmer
+
+        self.bm25s, self.stemmer = bm25s, Stemmer.Stemmer("english")
+        self.ids = [passage.id for passage in passages]
+        index = bm25s.BM25()
+        index.index(self._tokens([text_of(passage) for passage in passages]), show_progress=False)
+        index.save(self.place)
+
+    def open(self) -> None:
+        self.index = self.bm25s.BM25.load(self.place)
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        found, _ = self.index.retrieve(self._tokens(question), k=min(limit, len(self.ids)), show_progress=False)
+        return [self.ids[int(number)] for number in found[0]]
+
+    def _tokens(self, texts: Any) -> Any:
+        return self.bm25s.tokenize(texts, stopwords="en", stemmer=self.stemmer, show_progress=False)
+
+
+class Fts5(Contender):
+    """SQLite's FTS5 with Porter's stems; any of the question's words."""
+
+    opens = True
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        database = sqlite3.connect(self.place / "passages.db")
+        database.execute("CREATE VIRTUAL TABLE passages USING fts5(id UNINDEXED, text, tokenize='porter unicode61')")
+        database.executemany("INSERT INTO passages VALUES (?, ?)", [(one.id, text_of(one)) for one in passages])
+        database.commit()
+        database.close()
+
+    def open(self) -> None:
+        self.database = sqlite3.connect(self.place / "passages.db")
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        asked = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", question))
+        statement = "SELECT id FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?"
+        return [id_ for (id_,) in self.database.execute(statement, (asked, limit))] if asked else []
+
+    def close(self) -> None:
+        self.database.close()
+
+
+CONTENDERS: dict[str, type[Contender]] = {
+    "ours": Ours,
+    "ours, ranked": OursRanked,
+    "ours, hybrid": OursHybrid,
+    "qdrant local": QdrantLocal,
+    "qdrant local, hybrid": QdrantLocalHybrid,
+    "LangChain": LangChain,
+    "LlamaIndex": LlamaIndex,
+    "bm25s": Bm25s,
+    "FTS5": Fts5,
+}
