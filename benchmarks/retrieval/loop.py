@@ -5,6 +5,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Coroutine
+from itertools import cycle
 from typing import Any
 
 from passages import questions, recombined
@@ -41,18 +42,21 @@ async def _pauses(passages: list[Passage], asked: list[str]) -> dict[str, float]
 
 
 async def _longest(index: EdgeIndex, asked: list[str], work: Coroutine[Any, Any, Any]) -> float:
-    task = asyncio.ensure_future(work)
-    longest, number = 0.0, 0
-    while not task.done():
+    async def ask() -> None:
+        for question in cycle(asked):
+            await index.search(question)  # waits for a new generation, while the loop goes on
+            await asyncio.sleep(20 * _BEAT)
+
+    asking = asyncio.ensure_future(ask())
+    working = asyncio.ensure_future(work)
+    longest = 0.0
+    while not working.done():
         begun = time.perf_counter()
         await asyncio.sleep(_BEAT)
         longest = max(longest, time.perf_counter() - begun - _BEAT)
-        number += 1
-        if number % 20 == 0:
-            begun = time.perf_counter()
-            await index.search(asked[number // 20 % len(asked)])
-            longest = max(longest, time.perf_counter() - begun)
-    await task
+    await working
+    asking.cancel()
+    await asyncio.wait({asking})
     return 1e3 * longest
 
 
