@@ -137,6 +137,21 @@ def test_a_draft_is_never_found(tmp_path: Path):
     assert not [hit for hit in found["hits"] if "hydraulic" in json.dumps(hit).lower()]
 
 
+def test_ask_answers_with_sources_below_and_goes_on_in_the_thread(tmp_path: Path):
+    run("index", str(DOCS), cwd=tmp_path)
+
+    shown = run("ask", "How do I create a ROS2 node?", cwd=tmp_path)
+    thread_id = shown.stderr.split()[-1]
+    answer = json.loads(run("ask", "and in Python?", "--thread", thread_id, "--json", cwd=tmp_path).stdout)
+
+    assert "rclpy" in shown.stdout
+    assert shown.stdout.splitlines()[-1].split()[-1].startswith("/module-1/")
+    assert set(answer) == {"thread_id", "answer", "sources", "model"}
+    assert answer["thread_id"] == thread_id
+    assert answer["sources"][0]["url"] == "/module-1/week-1/nodes#create-a-ros-2-node-in-python"
+    assert answer["model"].startswith("extractive")
+
+
 def test_serve_answers_and_keeps_the_thread_over_a_restart_and_a_kill(tmp_path: Path):
     with serving(str(DOCS), cwd=tmp_path) as running:
         events = ask(running.address, "What is Physical AI?")
@@ -220,6 +235,7 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["index", "a-file.md"], "is a file"),
         (["index", "empty"], "holds no page"),
         (["search", "anything"], "chatkit-rag index"),
+        (["ask", "anything"], "chatkit-rag index"),
         (["serve", "nowhere", "--port", "0"], "there is no folder nowhere"),
         (["serve", "--port", "0", "--data-dir", "a-file.md"], "--data-dir"),
         (["index", "pages", "--data-dir", "a-file.md"], "--data-dir"),

@@ -177,6 +177,26 @@ def search(
 
 
 @app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    *,
+    thread: Annotated[str | None, typer.Option(metavar="ID", help="Go on in this thread.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="auto, extractive, an OpenAI model, or chat:NAME.", show_default="auto")
+    ] = None,
+    embedder: Embedder = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Answer QUESTION from the indexed pages, with its sources below."""
+    from chatkit_rag import console
+    from chatkit_rag.settings import Settings
+
+    settings = Settings.read(model=model, embedder=embedder, data_dir=data_dir)
+    console.ask(settings, question, thread_id=thread, as_json=as_json)
+
+
+@app.command()
 def evaluate(
     *,
     beir: Annotated[

@@ -3,11 +3,11 @@
 import asyncio
 import socket
 import textwrap
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from chatkit_rag.errors import ConfigurationError, IndexMissing, IndexUnreadable
+from chatkit_rag.errors import ConfigurationError, IndexMissing, IndexUnreadable, ModelFailed
 from chatkit_rag.evaluation.report import Miss, Report
 from chatkit_rag.indexing import build_embedder, build_index
 from chatkit_rag.ingestion.fetching import FetchOptions
@@ -103,6 +103,67 @@ def search(settings: Settings, query: str, *, limit: int, site: str | None) -> N
             return await Retriever(opened).retrieve(query, limit=limit, where=where)
 
     _print_json(asyncio.run(found()).to_json(query))
+
+
+def ask(settings: Settings, question: str, *, thread_id: str | None, as_json: bool) -> None:
+    """Answers a question as the reader `local`, in a thread that is kept, and prints the answer as it comes.
+
+    Raises:
+        ModelFailed: no answer came; what came of it is printed and kept.
+        NotFound: there is no such thread.
+    """
+    from chatkit_rag.context import Principal, RequestContext
+    from chatkit_rag.wiring import build_server
+
+    content = [{"type": "input_text", "text": question}]
+    message: dict[str, Any] = {"content": content, "attachments": [], "inference_options": {}}
+    operation = "threads.add_user_message" if thread_id else "threads.create"
+    params: dict[str, Any] = {"input": message} | ({"thread_id": thread_id} if thread_id else {})
+
+    async def answered() -> dict[str, Any]:
+        async with _indexed(settings) as index:
+            server = build_server(settings, index)
+            await server.open()
+            try:
+                # Both operations stream.
+                context = RequestContext(principal=Principal("local"))
+                result = await server.process(orjson.dumps({"type": operation, "params": params}), context)
+                said = await _said(cast("AsyncIterable[bytes]", result), thread_id or "", as_it_comes=not as_json)
+            finally:
+                await server.close()
+            return {**said, "model": server.chosen_model.label}
+
+    answer = asyncio.run(answered())
+    if as_json:
+        _print_json(answer)
+        return
+    _out.print()
+    for number, source in enumerate(answer["sources"], 1):
+        _out.print(f"{number}. {source['title']}  {source['url']}")
+    _err.print(f"To go on: --thread {answer['thread_id']}")
+
+
+async def _said(frames: AsyncIterable[bytes], thread_id: str, *, as_it_comes: bool) -> dict[str, Any]:
+    """What the events of an answer say: thread, text and sources. Raises ModelFailed for one that ends in an error."""
+    pieces: list[str] = []
+    sources: dict[str, dict[str, Any]] = {}
+    async for frame in frames:
+        event = orjson.loads(frame.removeprefix(b"data: "))
+        update = event.get("update", {})
+        if event["type"] == "thread.created":
+            thread_id = event["thread"]["id"]
+        elif event["type"] == "error":
+            raise ModelFailed(event["message"])
+        elif update.get("type", "").endswith(".text_delta"):
+            pieces.append(update["delta"])
+            if as_it_comes:
+                _out.print(update["delta"], end="")
+        elif update.get("type", "").endswith(".annotation_added"):
+            source = update["annotation"]["source"]
+            sources.setdefault(source["url"], source)
+    if as_it_comes:
+        _out.print()
+    return {"thread_id": thread_id, "answer": "".join(pieces), "sources": list(sources.values())}
 
 
 def evaluate_search(settings: Settings, folder: Path, bounds: Sequence[str]) -> bool:
