@@ -8,6 +8,7 @@ from typing import BinaryIO, Self
 
 import orjson
 
+from chatkit_rag.errors import IngestionError
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
 _FRESH_SECONDS = 3600.0
@@ -17,7 +18,8 @@ _FRESH_SECONDS = 3600.0
 class Journal:
     """The pages of one site's reading, as they come; without a file, it keeps nothing.
 
-    A journal stays behind when the reading ends in an error, and goes when `finish` is called.
+    A journal stays behind when the reading ends in an error, and goes when `finish` is called. Entering raises
+    IngestionError where its folder cannot be written.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -30,10 +32,12 @@ class Journal:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self.known = {record.document.source: record for record in _whole_records(self._path)}
-            self.is_fresh = bool(self.known) and time.time() - self._path.stat().st_mtime < _FRESH_SECONDS
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
+            try:
+                self._open(self._path)
+            except OSError as exc:
+                raise IngestionError(
+                    f"cannot write to {self._path.parent}: {exc.strerror}; choose another place with --data-dir"
+                ) from exc
         return self
 
     def __exit__(
@@ -41,6 +45,12 @@ class Journal:
     ) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _open(self, path: Path) -> None:
+        self.known = {record.document.source: record for record in _whole_records(path)}
+        self.is_fresh = bool(self.known) and time.time() - path.stat().st_mtime < _FRESH_SECONDS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
 
     def add(self, record: PageRecord) -> None:
         """Keeps a page that was just read."""
