@@ -146,15 +146,17 @@ class TestRetrievalFirst:
         ]
 
     def test_a_passage_keeps_its_number_and_new_ones_go_on(self, turn: TurnContext):
-        numbered([Hit(passage=passage(1), score=1.0), Hit(passage=passage(2), score=1.0)], turn)
+        numbered([Hit(passage=passage(1), score=1.0), Hit(passage=passage(2), score=1.0)], turn.cite)
 
-        again = orjson.loads(numbered([Hit(passage=passage(3), score=1.0), Hit(passage=passage(1), score=1.0)], turn))
+        again = orjson.loads(
+            numbered([Hit(passage=passage(3), score=1.0), Hit(passage=passage(1), score=1.0)], turn.cite)
+        )
 
         assert [found["number"] for found in again["passages"]] == [3, 1]
 
     @pytest.mark.parametrize("score", [0.0, -1.0])
     def test_a_source_may_score_as_it_likes(self, turn: TurnContext, score: float):
-        found = orjson.loads(numbered([Hit(passage=passage(1), score=score)], turn))
+        found = orjson.loads(numbered([Hit(passage=passage(1), score=score)], turn.cite))
 
         assert found["passages"][0]["number"] == 1
 

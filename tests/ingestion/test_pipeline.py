@@ -14,6 +14,7 @@ from chatkit_rag.ingestion import docusaurus
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.filters import Filter
 
 pytestmark = pytest.mark.anyio
 
@@ -283,7 +284,7 @@ class TestDocuments:
 
         assert counts(report) == (1, 0, 1, 1)
         assert [record.document.path for record in await index.records()] == ["/b", "/c", "/x"]
-        assert (await index.search("about c", site="one")).hits[0].passage.metadata == {"version": "1"}
+        assert (await index.search("about c", where=Filter(site="one"))).hits[0].passage.metadata == {"version": "1"}
 
     async def test_documents_that_end_in_an_error_change_nothing(self, index: EdgeIndex):
         async def documents(*, fails: bool) -> AsyncIterator[Document]:

@@ -570,14 +570,14 @@ async def holdings_of_all(self: MemoryStore, context: Any) -> AsyncGenerator[Hol
 async def forgetting_but_files(self: MemoryStore, context: Any) -> Any:
     files = self._of(context).attachments
     deleted = await MemoryStore.delete_user(self, context)
-    self._of(context).attachments = files
+    self._kept(context).attachments = files
     return deleted
 
 
 async def forgetting_but_items(self: MemoryStore, context: Any) -> Any:
     items = self._of(context).items
     deleted = await MemoryStore.delete_user(self, context)
-    self._of(context).items = items
+    self._kept(context).items = items
     return deleted
 
 

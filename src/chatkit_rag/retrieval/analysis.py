@@ -19,7 +19,7 @@ was meant to be (`lexicon`).
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -112,9 +112,9 @@ class Analyser:
         """The terms of a text, in order, repeated as they are in it."""
         return [term for word in words(text) + self.names(text) for term in self.word_terms(word)]
 
-    def names(self, text: str) -> list[str]:
+    def names(self, text: str, *, is_found: Callable[[str], bool] = lambda _word: False) -> list[str]:
         """Further words that the names of code in a text are found by; see `segmentation.names`."""
-        return names(text, is_term=lambda word: bool(self.word_terms(word)))
+        return names(text, is_term=lambda word: bool(self.word_terms(word)), is_found=is_found)
 
     def word_terms(self, word: str) -> tuple[int, ...]:
         """The terms of one word of `words`; none for a stop word."""

@@ -106,9 +106,11 @@ class Lexicon:
         alphabet. Where a script has no spaces, words are cut instead where two letters meet that the corpus never puts
         side by side, next to some that it does: that is where one word ends.
 
-        Behind them stand the other words of names of code (`Analyser.names`), as far as the corpus has them.
+        Behind them stand the other words of names of code (`Analyser.names`), as far as the corpus has them. A name
+        that it has in one word is asked for in one word: with its parts, "PyTorch" would count three times.
         """
-        named = [name for name in analyser.names(question) if self._is_known(name, analyser)]
+        others = analyser.names(question, is_found=lambda word: self._is_known(word, analyser))
+        named = [name for name in others if self._is_known(name, analyser)]
         return " ".join([*(self._corrected_word(word, analyser) for word in words(question)), *named])
 
     def _rarity_at(self, frequency: int) -> float:

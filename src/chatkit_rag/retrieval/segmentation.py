@@ -103,13 +103,16 @@ def letters(word: str) -> list[str]:
     return _letter().findall(word)
 
 
-def names(text: str, *, is_term: Callable[[str], bool]) -> list[str]:
+def names(
+    text: str, *, is_term: Callable[[str], bool], is_found: Callable[[str], bool] = lambda _word: False
+) -> list[str]:
     """What names of code in a text are found by, besides its `words`.
 
     `createPublisher` is one word, and found by its parts too. `torch.no_grad` and `is_some` are several; where one is
-    no term (a stop word), nothing would say that they stood together, and they are found in one word too.
+    no term (a stop word), nothing would say that they stood together, and they are found in one word too. A word that
+    `is_found` as it stands needs no parts.
     """
-    return [word for name in _CODE.findall(composed(text)) for word in _other_words(name, is_term)]
+    return [word for name in _CODE.findall(composed(text)) for word in _other_words(name, is_term, is_found)]
 
 
 def normalised(text: str) -> str:
@@ -140,9 +143,10 @@ def is_spelled(word: str) -> bool:
     return not is_unspaced(word) and not any(letter.isdigit() for letter in word)
 
 
-def _other_words(name: str, is_term: Callable[[str], bool]) -> list[str]:
+def _other_words(name: str, is_term: Callable[[str], bool], is_found: Callable[[str], bool]) -> list[str]:
     segments = [segment for segment in _SEPARATOR.split(name) if segment]
-    others = [hump for segment in segments if _HUMP.search(segment) for hump in _HUMP.sub(" ", segment).split()]
+    humped = [segment for segment in segments if _HUMP.search(segment) and not is_found(segment.lower())]
+    others = [hump for segment in humped for hump in _HUMP.sub(" ", segment).split()]
     for compound in segments if len(segments) == 1 else [*segments, name]:
         parts = words(compound)
         if len(parts) > 1 and not all(map(is_term, parts)):
