@@ -22,7 +22,17 @@ from chatkit_rag.stores.base import (
 from chatkit_rag.stores.privacy import KINDS, DeletesUsers, ListsHoldings, Purges
 from chatkit_rag.testing.contract import requires
 from chatkit_rag.testing.store.owners import STRANGERS
-from chatkit_rag.testing.store.part import Part, file, fill, items_of, message, moment, thread, threads_of
+from chatkit_rag.testing.store.part import (
+    Part,
+    assert_refused,
+    file,
+    fill,
+    items_of,
+    message,
+    moment,
+    thread,
+    threads_of,
+)
 from chatkit_rag.testing.store.records import ITEMS
 
 LONG = 3600.0
@@ -174,9 +184,7 @@ class Deletions(Part):
             writes.append(store.patch_thread("thr_1", {"title": "Back"}, under_way))
         if isinstance(store, KeepsFeedback):
             writes.append(store.save_feedback("thr_1", ["msg_0000"], {"kind": "positive"}, under_way))
-        for write in writes:
-            with pytest.raises(NotFoundError):
-                await write
+        await assert_refused(NotFoundError, *writes)
         assert await held(store, self.ada) == {kind: [] for kind in KINDS}
 
     @requires("deletion")
