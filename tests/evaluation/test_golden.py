@@ -21,7 +21,8 @@ async def test_the_course_answers_what_it_covers_and_declines_what_it_does_not(s
 
     assert report.figures["hits@5"] >= 0.95
     assert report.figures["headings@1"] >= 0.80
-    assert report.figures["declined"] >= 0.75
+    # Of the 28 that are to be declined, 18 are about the course's own subject: with four wrong, 14 of those are right.
+    assert report.figures["declined"] >= 0.85
     assert report.figures["answered"] >= 0.95
 
 
@@ -39,7 +40,7 @@ async def test_questions_that_share_no_word_with_the_heading_still_find_their_pa
 
     assert report.figures["hits@5"] >= 0.85
     assert report.figures["headings@1"] >= 0.35
-    assert report.figures["declined"] >= 0.75
+    assert report.figures["declined"] >= 0.85
 
 
 async def test_each_kind_of_failure_is_a_miss_that_says_what_was_found(server: RagChatServer):

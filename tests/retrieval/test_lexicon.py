@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import Analyser, phrases
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.segmentation import words
 
@@ -182,6 +182,19 @@ class TestConfidence:
         apart = counted.confidence(asked, [terms(TEXTS[1]), terms(TEXTS[4])])
 
         assert counted.confidence(terms("quaternion zeppelin"), [terms(TEXTS[1])]) < apart < 1
+
+    def test_a_name_that_no_passage_has_in_one_piece_is_not_known_by_its_parts(self):
+        texts = ["The robot has ros2_control for its motors.", "A robot motor, mount and control.", "Rain falls."]
+        counted = lexicon(texts)
+        held = [[*terms(text), *phrases(terms(text))] for text in texts]
+
+        def confidence(question: str) -> float:
+            return counted.confidence(terms(question), held, names=counted.names(question, ANALYSER))
+
+        assert confidence("ros2_control") == pytest.approx(1)
+        assert confidence("ros2_contrl") < confidence("ros2_control")
+        assert confidence("motor_mount") == confidence("motor mount") == pytest.approx(1)
+        assert confidence("mount_motor") < 0.9 < confidence("mount motor")
 
     @given(st.lists(st.integers(0, 9)), st.lists(st.lists(st.integers(0, 9)), max_size=3))
     def test_it_is_a_share(self, asked: list[int], held: list[list[int]]):

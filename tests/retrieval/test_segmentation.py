@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser
-from chatkit_rag.retrieval.segmentation import pieces, words
+from chatkit_rag.retrieval.segmentation import glued_names, pieces, words
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
@@ -105,3 +105,16 @@ def test_equal_text_has_equal_vectors_whatever_its_unicode_form(text: str, analy
     ]
 
     assert vectors[1:] == vectors[:-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("what is ros2_control and std::mem", ["ros2_control", "std::mem"]),
+        ("the price of a g1, or an H1", ["g1", "H1"]),
+        ("ROS2 in week 3 of 2026, e.g. main.py", []),
+        ("a well-known thing", []),
+    ],
+)
+def test_names_that_mean_nothing_in_parts_are_found(text: str, names: list[str]):
+    assert glued_names(text) == names

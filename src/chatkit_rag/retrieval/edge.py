@@ -240,7 +240,7 @@ class _OpenGeneration:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None
         asked = knowledge.asked(query)
-        by_words = self._nearest(_to_engine(question_vector(asked)), TERMS, limit, filter_)
+        by_words = self._nearest(_to_engine(question_vector(asked.terms)), TERMS, limit, filter_)
         by_meaning: list[Scored] = []
         if vector is not None and len(vector) == knowledge.dimension:
             by_meaning = self._nearest(list(vector), MEANING, limit, filter_)

@@ -7,10 +7,11 @@ from chatkit_rag.retrieval.segmentation import words
 ASKING = {
     "english": frozenset(
         [
-            *("anything", "arent", "cant", "could", "couldnt", "didnt", "doesnt", "dont", "explain", "help", "hows"),
-            *("id", "im", "isnt", "ive", "just", "know", "may", "mean", "might", "must", "need", "please", "shall"),
-            *("should", "shouldnt", "something", "tell", "thats", "want", "wasnt", "whats", "wheres", "wont", "would"),
-            "wouldnt",
+            *("anybody", "anyone", "anything", "arent", "cant", "could", "couldnt", "didnt", "doesnt", "dont"),
+            *("explain", "help", "hows", "id", "im", "isnt", "ive", "just", "know", "may", "mean", "might"),
+            *("must", "need", "please", "shall", "should", "shouldnt", "somebody", "somehow", "someone"),
+            *("something", "tell", "thats", "versus", "vs", "want", "wasnt", "whats", "wheres", "wont"),
+            *("would", "wouldnt"),
         ]
     )
 }

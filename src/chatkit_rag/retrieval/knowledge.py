@@ -50,6 +50,15 @@ class Known:
     after: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question asks for, in the corpus's own spelling."""
+
+    terms: list[int]
+    names: list[list[int]]
+    """The phrases of each name that means nothing in parts."""
+
+
 PointId = Hashable
 """A passage's id, as the engine has it."""
 Scored = tuple[PointId, float]
@@ -148,9 +157,10 @@ class Knowledge:
             dimension=about.get("dimension", 0),
         )
 
-    def asked(self, query: str) -> list[int]:
-        """The terms of a question, with slips of typing mended."""
-        return self.analyser.question_terms(self.lexicon.corrected(query, self.analyser))
+    def asked(self, query: str) -> Asked:
+        """What a question asks for, with slips of typing mended."""
+        terms = self.analyser.question_terms(self.lexicon.corrected(query, self.analyser))
+        return Asked(terms, self.lexicon.names(query, self.analyser))
 
     def get_to_know(self, id_: PointId, payload: Mapping[str, Any]) -> Known:
         """Reads a point's payload: most of what a search costs is to make the passages that were not found before."""
@@ -158,17 +168,18 @@ class Knowledge:
         known = self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
         return known
 
-    def matches(self, asked: Sequence[int], by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
+    def matches(self, asked: Asked, by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
         """What was found, of points that are all known: agreement with the heading added, ties in order."""
         hits: list[Hit] = []
         for id_, score in by_words:
             known = self.known[id_]
-            agreement = self.lexicon.agreement(asked, known.heading)
+            agreement = self.lexicon.agreement(asked.terms, known.heading)
             hits.append(Hit(passage=known.passage, score=score * (1 + _HEADING_BONUS * agreement)))
         near = [Hit(passage=self.known[id_].passage, score=score) for id_, score in by_meaning]
         hits.sort(key=by_score)
         near.sort(key=by_score)
-        confidence = self.lexicon.confidence(asked, [self._held(hit.passage) for hit in hits[:_COVERING]])
+        held = [self._held(hit.passage) for hit in hits[:_COVERING]]
+        confidence = self.lexicon.confidence(asked.terms, held, names=asked.names)
         return Matches(hits=tuple(hits), near=tuple(near), confidence=confidence)
 
     def _held(self, passage: Passage) -> tuple[int, ...]:

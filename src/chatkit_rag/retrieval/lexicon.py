@@ -13,8 +13,8 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase
-from chatkit_rag.retrieval.segmentation import is_spelled, is_unspaced, letters, words
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, phrases
+from chatkit_rag.retrieval.segmentation import glued_names, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
 """The share of a question's weight below which a passage is about something else, however common its words are."""
@@ -75,28 +75,40 @@ class Lexicon:
         common = set(asked).intersection(heading)
         return 2 * self.weight(common) / (self.weight(asked) + self.weight(heading)) if common else 0.0
 
-    def confidence(self, asked: Sequence[int], held: Iterable[Sequence[int]]) -> float:
+    def confidence(
+        self, asked: Sequence[int], held: Iterable[Sequence[int]], *, names: Iterable[Sequence[int]] = ()
+    ) -> float:
         """Whether the corpus answers a question: 0 where it holds nothing of it, 1 where one passage holds all.
 
         The mean of two shares: of the question's weight, that the best passage holds; and of its terms, that the
         corpus uses anywhere. The first alone fails long questions, whose words no passage holds together; the second
         alone lets everything through that is asked in the corpus's own words.
 
-        Where not even a quarter of the weight is held, that share alone counts.
+        A name that no passage has in one piece is one more thing that the corpus does not know, however well it knows
+        the parts. Where not even a quarter of the weight is held, that share alone counts.
 
         Args:
             asked: the question's terms.
-            held: the terms of each of the best passages.
+            held: the terms of each of the best passages, its phrases among them.
+            names: the phrases of each name that the question holds.
         """
         terms = set(asked)
         if not terms:
             return 0.0
-        covered = max((self.weight(terms.intersection(passage)) for passage in held), default=0.0)
+        passages = [frozenset(passage) for passage in held]
+        strange = sum(not any(passage.issuperset(name) for passage in passages) for name in names)
+        covered = max((self.weight(terms & passage) for passage in passages), default=0.0)
         known = sum(term in self.frequencies for term in terms)
-        share = covered / self.weight(terms)
+        share = covered / (self.weight(terms) + strange * self._rarity_at(0))
         if share < _LEAST_COVERED:
             return share
-        return (share + known / len(terms)) / 2
+        return (share + known / (len(terms) + strange)) / 2
+
+    def names(self, question: str, analyser: Analyser) -> list[list[int]]:
+        """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
+        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued_names(question))
+        found = [phrases(term for word in name for term in analyser.word_terms(word)) for name in parts]
+        return [name for name in found if name]
 
     def corrected(self, question: str, analyser: Analyser) -> str:
         """The question's words, with those that the corpus does not know replaced by the nearest that it does.

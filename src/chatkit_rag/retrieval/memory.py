@@ -110,7 +110,7 @@ class MemoryIndex:
         near = vector is not None and len(vector) == knowledge.dimension
         return knowledge.matches(
             asked,
-            _first(served.by_words(asked, admitted), limit),
+            _first(served.by_words(asked.terms, admitted), limit),
             _first(served.by_meaning(vector, admitted), limit) if near and vector else (),
         )
 

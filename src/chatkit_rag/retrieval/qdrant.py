@@ -298,7 +298,8 @@ class QdrantIndex:
             return Matches()
         asked = knowledge.asked(query)
         comparable = vector if vector is not None and len(vector) == knowledge.dimension else None
-        first, near = await self._server.query(served.name, question_vector(asked), comparable, restriction, limit)
+        terms = question_vector(asked.terms)
+        first, near = await self._server.query(served.name, terms, comparable, restriction, limit)
         await self._get_to_know(served, (id_ for id_, _ in (*first, *near)))
         return knowledge.matches(asked, first, near)
 

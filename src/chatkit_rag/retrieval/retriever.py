@@ -31,7 +31,7 @@ class RetrievalOptions:
     """Passages that are returned."""
     per_page: int = 2
     """Passages of one page that come before those of other pages."""
-    weak_below: float = 0.585
+    weak_below: float = 0.6
     """Confidence below which the course is held not to answer."""
     near_enough: float = 1.0
     """The cosine from which on it answers all the same. It depends on the embedder; 1 leaves it to the words."""

@@ -77,6 +77,8 @@ _CODE = re.compile(
     """,
     re.ASCII | re.VERBOSE,
 )
+_GLUED = re.compile(r"\b(?:[A-Za-z]\d+|[A-Za-z]\w*(?:_|::)\w+)\b", re.ASCII)
+"""Names whose parts nobody writes together by a slip: `ros2_control`, `std::mem`, G1."""
 
 
 def words(text: str) -> list[str]:
@@ -113,6 +115,11 @@ def names(
     `is_found` as it stands needs no parts.
     """
     return [word for name in _CODE.findall(composed(text)) for word in _other_words(name, is_term, is_found)]
+
+
+def glued_names(text: str) -> list[str]:
+    """The names in a text that mean nothing in parts: `ros2_control` is neither ROS 2 nor control."""
+    return _GLUED.findall(composed(text))
 
 
 def normalised(text: str) -> str:
