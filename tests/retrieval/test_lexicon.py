@@ -96,8 +96,9 @@ class TestTypos:
         assert lexicon([]).corrected("what is a robto", ANALYSER) == "what is a robto"
 
     @given(st.text(max_size=60))
-    def test_no_question_breaks_it_and_the_number_of_words_stays(self, question: str):
-        assert len(corrected(question).split()) == len(words(question))
+    def test_no_question_breaks_it_and_no_word_is_lost(self, question: str):
+        # Names of code bring words of their own behind them.
+        assert len(corrected(question).split()) >= len(words(question))
 
     @given(st.lists(st.sampled_from(" ".join(TEXTS).lower().replace(".", "").replace(";", "").split()), max_size=8))
     def test_the_corpuss_own_words_are_never_changed(self, said: list[str]):

@@ -84,8 +84,8 @@ class Lexicon:
         corpus uses anywhere. The first alone fails long questions, whose words no passage holds together; the second
         alone lets everything through that is asked in the corpus's own words.
 
-        A name that no passage has in one piece is one more thing that the corpus does not know, however well it knows
-        the parts. Where not even a quarter of the weight is held, that share alone counts.
+        A name in one piece is one thing more to be known: where no passage has it, its parts help little. Where not
+        even a quarter of the weight is held, that share alone counts.
 
         Args:
             asked: the question's terms.
@@ -96,13 +96,13 @@ class Lexicon:
         if not terms:
             return 0.0
         passages = [frozenset(passage) for passage in held]
-        strange = sum(not any(passage.issuperset(name) for passage in passages) for name in names)
+        whole = [any(passage.issuperset(name) for passage in passages) for name in names]
         covered = max((self.weight(terms & passage) for passage in passages), default=0.0)
-        known = sum(term in self.frequencies for term in terms)
-        share = covered / (self.weight(terms) + strange * self._rarity_at(0))
+        known = [*(term in self.frequencies for term in terms), *whole]
+        share = covered / (self.weight(terms) + whole.count(False) * self._rarity_at(0))
         if share < _LEAST_COVERED:
             return share
-        return (share + known / (len(terms) + strange)) / 2
+        return (share + sum(known) / len(known)) / 2
 
     def names(self, question: str, analyser: Analyser) -> list[list[int]]:
         """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
