@@ -44,7 +44,8 @@ class CitationReader:
     def feed(self, piece: str) -> list[str | Citation]:
         """Text and citations that are certain now, in order. What may still become a marker is held back."""
         if not self._held and not _PERHAPS.search(piece):
-            return self._text(piece)
+            self.text += piece
+            return [piece] if piece else []
         # No database's text holds a NUL, and no reader misses one.
         buffer = self._held + piece.replace("\0", "")
         undecided = _UNDECIDED.search(buffer)

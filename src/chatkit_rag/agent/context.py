@@ -1,9 +1,11 @@
 """What one turn carries along: who asks, the thread, and the passages that it may cite."""
 
+import asyncio
 import re
+from typing import Any
 
 from chatkit.agents import AgentContext
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from chatkit_rag.context import PageContext, Principal, RequestContext
 from chatkit_rag.documents import Passage
@@ -19,6 +21,9 @@ class TurnContext(AgentContext[RequestContext]):
 
     links: set[str] = Field(default_factory=set[str])
     """Addresses that the answer may hold besides those of the passages: tools of a site's own add theirs."""
+
+    # ChatKit's default is one queue, of which pydantic makes a deep copy each time.
+    _events: asyncio.Queue[Any] = PrivateAttr(default_factory=asyncio.Queue[Any])
 
     tool_calls: int = 0
     """How many tools were called so far."""

@@ -63,7 +63,8 @@ class LinkReader:
     def feed(self, piece: str) -> str:
         """The text that is certain now, without what may not stay."""
         if not self._held and not _PERHAPS.search(piece):
-            self._before = _end(self._before + piece)
+            before = self._before + piece
+            self._before = before if len(before) <= _BEFORE else _MID_LINE + before[-_BEFORE:]
             return piece
         buffer = self._before + self._held + piece
         undecided = _UNDECIDED.search(buffer)

@@ -6,6 +6,7 @@ ids, and takes citations from the turn's passages only.
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -42,7 +43,11 @@ from chatkit_rag.errors import ModelFailed
 SAID = {"message", "reasoning"}
 """What a model says; all else in a response of its is to be carried out."""
 _EXCERPT = 200
-_set = object.__setattr__
+_new = object.__new__
+_set_fields, _set_names, _set_extra, _set_private = (
+    vars(BaseModel)[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 _UPDATE_FIELDS = {"content_index", "delta"}
 _EVENT_FIELDS = {"item_id", "update"}
 _BETWEEN_HEADINGS = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
@@ -237,11 +242,11 @@ def text_update(item_id: str, text: str) -> ThreadItemUpdatedEvent:
 
 
 def _bare(kind: type[Model], fields: dict[str, Any], names: set[str]) -> Model:
-    model = kind.__new__(kind)
-    _set(model, "__dict__", fields)
-    _set(model, "__pydantic_fields_set__", names)
-    _set(model, "__pydantic_extra__", None)
-    _set(model, "__pydantic_private__", None)
+    model = _new(kind)
+    _set_fields(model, fields)
+    _set_names(model, names)
+    _set_extra(model, None)
+    _set_private(model, None)
     return model
 
 
@@ -253,6 +258,7 @@ def annotation_of(citation: Citation) -> Annotation:
     return Annotation(index=citation.index, source=source)
 
 
+@lru_cache(maxsize=1024)  # passages are cited again and again
 def excerpt(text: str) -> str:
     """How a passage begins, for a card: prose only, without marks of Markdown, cut between words."""
     prose = " ".join(_MARKS.sub("", without_code(text)).split())

@@ -38,7 +38,7 @@ def to_sse(event: ThreadStreamEvent) -> bytes:
 
 def _delta_frame(item_id: str, update: AssistantMessageContentPartTextDelta) -> bytes:
     """A piece of text, which nearly every frame is: the bytes that `to_json` makes, at a quarter of the cost."""
-    return b"%b%b}}\n\n" % (_delta_head(item_id, update.content_index), orjson.dumps(update.delta))
+    return _delta_head(item_id, update.content_index) + orjson.dumps(update.delta) + b"}}\n\n"
 
 
 @lru_cache(maxsize=1024)  # of answers under way

@@ -286,8 +286,8 @@ class _Step:
             raise TookTooLong
         if self._task is None:  # one task reads a stream; one that does not is told at its next step
             self._task = asyncio.current_task()
+            mark(self._turn)
         self._waits = True
-        mark(self._turn)
 
     def end(self) -> None:
         """It has given one, or never will."""

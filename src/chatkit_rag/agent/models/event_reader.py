@@ -1,11 +1,14 @@
 """Server-sent events out of bytes. Does no IO."""
 
+import re
 from collections.abc import Iterator
 
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed
 
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark."""
+_EVENT = re.compile(rb"(?:event:[^\n]*\n)?(?P<field>data:(?P<data>[^\n]*))")
+"""What nearly every event is: its type, or not even that, and its data in one line."""
 
 
 class EventReader:
@@ -43,14 +46,14 @@ class EventReader:
         *blocks, self._line = (self._line + piece).split(b"\n\n")
         self._check(len(self._line))
         for block in blocks:
-            before, field, data = block.partition(b"data:")
-            # The field `event` before it, or nothing.
-            if field and b"\n" not in data and (not before or before.startswith(b"event:")) and before.count(b"\n") < 2:
-                self._first = False
-                self._check(len(b"data:") + len(data))
-                yield data
-            else:
+            event = _EVENT.fullmatch(block)
+            if event is None:
                 yield from self._feed_lines(block + b"\n\n", before=b"")
+                continue
+            self._first = False
+            if len(block) > self._limit:
+                self._check(len(block) - event.start("field"))
+            yield event["data"]
 
     def _feed_lines(self, piece: bytes, before: bytes | None = None) -> Iterator[bytes]:
         """As `feed`, line by line."""

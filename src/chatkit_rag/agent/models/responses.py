@@ -209,6 +209,10 @@ class ResponsesModel(Model):
         self, data: bytes, headers: Mapping[str, Any], query: Any, end_by: float, attempts: int
     ) -> tuple[Exchange, Iterator[dict[str, Any]]]:
         """An exchange that has come to its first output, and its events so far."""
+        try:
+            return await self._attempt(data, headers, query, end_by)
+        except ResponseFailed as exc:
+            failed = exc
         options = self._options
         trying = stamina.retry_context(
             on=self._try_again,
@@ -218,15 +222,23 @@ class ResponsesModel(Model):
             wait_jitter=options.retry_wait_seconds,
             wait_max=options.retry_after_seconds,
         )
+        # Asked only where the first attempt has failed: asking costs more than all that is done for a request here.
         async for attempt in trying:
             with attempt:
-                exchange = await self._post(data, headers, query, end_by)
-                try:
-                    return exchange, await exchange.read_to_first_output()
-                except BaseException:
-                    exchange.close()
-                    raise
+                if attempt.num == 1:
+                    raise failed
+                return await self._attempt(data, headers, query, end_by)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self, data: bytes, headers: Mapping[str, Any], query: Any, end_by: float
+    ) -> tuple[Exchange, Iterator[dict[str, Any]]]:
+        exchange = await self._post(data, headers, query, end_by)
+        try:
+            return exchange, await exchange.read_to_first_output()
+        except BaseException:
+            exchange.close()
+            raise
 
     def _try_again(self, exc: Exception) -> bool | float:
         """Whether another attempt makes sense, or after how many seconds."""
