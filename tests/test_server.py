@@ -111,7 +111,7 @@ class TestAnswers:
         await stream(server, {**question(COVERED), "metadata": {"pageContext": page}})
 
         note, asked = heard(model)
-        assert "title: Nodes" in note[1]
+        assert '{"open page":{"title":"Nodes","path":"/nodes"}}' in note[1]
         assert asked == ("user", COVERED)
 
     async def test_hooks_see_the_page_and_the_metadata(self, source: CourseSource):

@@ -65,6 +65,8 @@ class RequestContext:
     """Where the client reached the chat's routes, by its own request; empty where that is not known."""
     profile: Mapping[str, str] = field(default_factory=dict[str, str])
     """What the client says of the reader (`userInfo`): allowed fields only. A claim, never an identity."""
+    languages: tuple[str, ...] = ()
+    """What the reader reads, best first, as tags (`de-CH`): their browser's `Accept-Language`. A claim, too."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the client sent as the request's `metadata`, limited in size and otherwise unchecked."""
     idempotency_key: str = ""

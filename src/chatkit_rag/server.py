@@ -12,9 +12,10 @@ from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, written_by
-from chatkit_rag.agent.instructions import INSTRUCTIONS, NOT_COVERED, READING, page_note
+from chatkit_rag.agent.instructions import INSTRUCTIONS, READING, languages_of, reader_note
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
+from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.titles import title_of
@@ -170,11 +171,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
         question = search_query(asked)
         found = await self.retrieve(question, context)
         if found.weak:
-            async for event in stream_text(NOT_COVERED, turn):
+            async for event in stream_text(in_language(NOT_COVERED, languages_of(context)), turn):
                 yield event
             self._name(thread, asked)
             return
-        note = in_readers_words(page_note(context.page)) if context.page else ""
+        note = in_readers_words(reader_note(context))
         first = await self._first_question(thread, history, context)
         talk = conversation(history, self.history, first=first)
         spoken = [*talk, *retrieval_first(question, found.hits, turn)]

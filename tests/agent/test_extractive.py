@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from chatkit_rag.agent.citations import CitationReader
-from chatkit_rag.agent.instructions import NOT_COVERED
 from chatkit_rag.agent.models.extractive import ExtractiveModel, compose_from
+from chatkit_rag.agent.phrases import NOT_COVERED
 from chatkit_rag.documents import Passage
 from protocol.frames import COVERED, ask
 
@@ -66,14 +66,14 @@ async def test_the_stream_is_the_whole_answer_in_pieces(conversation: str | list
 
 async def test_nothing_found_is_declined_without_a_citation():
     for conversation in ("just a text", [], given()):
-        assert await whole(conversation) == NOT_COVERED
+        assert await whole(conversation) == NOT_COVERED["en"]
 
 
 async def test_another_tool_s_output_is_nothing_found():
     conversation = given()
     for output in ("not json", "[]", '{"passages": 3}', '{"passages": [{"number": 1}]}', "null"):
         conversation[-1]["output"] = output
-        assert await whole(conversation) == NOT_COVERED
+        assert await whole(conversation) == NOT_COVERED["en"]
 
 
 async def test_the_last_search_counts():

@@ -27,7 +27,7 @@ from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.memory import MemoryStore
 from protocol.awkward_store import SECRET
-from protocol.frames import COVERED, ask, items_of, question, read_frames, refusal, request
+from protocol.frames import COVERED, UNCOVERED, ask, items_of, question, read_frames, refusal, request, stream
 
 pytestmark = pytest.mark.anyio
 
@@ -344,3 +344,31 @@ async def test_a_reader_nobody_knows_is_asked_to_sign_in(server: RagChatServer):
 
     assert refusal(refused, 401)["code"] == "unauthenticated"
     assert refused.headers["www-authenticate"] == "Bearer"
+
+
+class TestLanguages:
+    @pytest.mark.parametrize(
+        ("accepted", "said"),
+        [
+            ("de-CH, en;q=0.8", "behandelt der Kurs das nicht"),
+            ("en;q=0.5, ur;q=0.9", "کورس میں شامل نہیں"),
+            ("*, fr;q=0, 7=, ;;, xx", "does not cover"),
+            ("e" * 4000, "does not cover"),
+            ("", "does not cover"),
+        ],
+    )
+    async def test_the_chat_itself_speaks_the_one_that_the_browser_asks_for(
+        self, client: httpx.AsyncClient, accepted: str, said: str
+    ):
+        client.headers["accept-language"] = accepted
+
+        answer = await ask(client, UNCOVERED)
+
+        assert said in answer.text
+
+    async def test_the_open_page_s_goes_before_it(self, client: httpx.AsyncClient):
+        body = {**question(UNCOVERED), "metadata": {"pageContext": {"locale": "es"}}}
+
+        answer = await stream(client, body)
+
+        assert "el curso no trata esto" in answer.text

@@ -1,7 +1,8 @@
-"""What the app makes of a request before it is routed: its path below the mount, its id, its key."""
+"""What the app makes of a request before it is routed: its path below the mount, its id, its key, its languages."""
 
 import re
 import uuid
+from functools import lru_cache
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,9 @@ from chatkit_rag.telemetry import REQUEST_ID
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _KEY_CHARACTERS = 255
+_LANGUAGE = re.compile(r"([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,4})[ \t]*(?:;[ \t]*q=([01](?:\.\d{0,3})?))?[ \t]*")
+_LANGUAGES = 5
+_LANGUAGES_CHARACTERS = 500
 
 
 class AtRoot:
@@ -49,6 +53,19 @@ def idempotency_key_of(connection: HTTPConnection) -> str:
     if len(key) > _KEY_CHARACTERS:
         raise InvalidRequest("the idempotency key is too long", details={"limit": _KEY_CHARACTERS})
     return key
+
+
+def languages_of(connection: HTTPConnection) -> tuple[str, ...]:
+    """What the client's reader reads, best first (RFC 9110, 12.5.4); what is no language is passed over."""
+    return _accepted(connection.headers.get("accept-language", "")[:_LANGUAGES_CHARACTERS])
+
+
+@lru_cache(maxsize=256)
+def _accepted(header: str) -> tuple[str, ...]:
+    found = filter(None, map(_LANGUAGE.fullmatch, header.replace(", ", ",").split(",")))
+    weighed = [(float(tag[2] or 1), tag[1]) for tag in found]
+    ordered = [tag for weight, tag in sorted(weighed, key=lambda one: -one[0]) if weight]
+    return tuple(dict.fromkeys(ordered))[:_LANGUAGES]
 
 
 async def with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

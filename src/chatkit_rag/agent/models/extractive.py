@@ -27,7 +27,7 @@ from openai.types.responses import (
     ResponseTextDoneEvent,
 )
 
-from chatkit_rag.agent.instructions import NOT_COVERED
+from chatkit_rag.agent.phrases import NOT_COVERED
 from chatkit_rag.ingestion.passages import SENTENCE_END, count_words
 from chatkit_rag.retrieval.segmentation import is_unspaced, pieces, words
 from chatkit_rag.stores.ids import new_id
@@ -124,7 +124,7 @@ def compose_from(conversation: str | Sequence[TResponseInputItem]) -> str:
 def compose(question: str, found: Sequence[_Found]) -> str:
     """The best passage, cut where it grows long, and a sentence of each other one that fits nearly as well."""
     if not found:
-        return NOT_COVERED
+        return NOT_COVERED["en"]
     best, *others = found
     paragraphs = [f"**{best.heading.split(' > ')[-1]}**", _cited(_beginning(best.text), best.number)]
     asked = _telling(question)
