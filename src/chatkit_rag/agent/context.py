@@ -29,6 +29,11 @@ class TurnContext(AgentContext[RequestContext]):
     """How many tools were called so far."""
 
     @property
+    def told(self) -> asyncio.Queue[Any]:
+        """What tools tell the reader by themselves (`stream`, `stream_widget`, workflows), in its order."""
+        return self._events
+
+    @property
     def principal(self) -> Principal:
         """Who asks."""
         return self.request_context.principal

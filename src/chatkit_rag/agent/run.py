@@ -10,7 +10,16 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import orjson
-from agents import Agent, RunConfig, Runner, StreamEvent, TResponseInputItem
+from agents import (
+    Agent,
+    AgentUpdatedStreamEvent,
+    RawResponsesStreamEvent,
+    RunConfig,
+    RunItemStreamEvent,
+    Runner,
+    StreamEvent,
+    TResponseInputItem,
+)
 from agents.exceptions import AgentsException
 from chatkit import types
 from chatkit.types import (
@@ -35,6 +44,7 @@ from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.links import LinkReader
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.openai_failures import failure_of
+from chatkit_rag.agent.told import client_tool_call, end_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
 from chatkit_rag.documents import Citation, Hit, without_code
@@ -73,13 +83,16 @@ async def stream_answer(
     happenings = cast("AsyncGenerator[StreamEvent, None]", result.stream_events())
     # What the site itself does at the end of a run may take its time.
     answer = _RunAnswer(turn, holds=agent.hooks is None and not agent.output_guardrails)
+    events = with_told(happenings, turn)
     try:
-        async for event in happenings:
-            if event.type == "raw_response_event":
-                for shown in answer.take(event.data):
-                    yield shown
-        for shown in answer.end.release(is_last=True):
+        async for event in events:
+            for shown in answer.see(event):
+                yield shown
+        asked = client_tool_call(turn, answer.called)
+        for shown in (*answer.end.release(is_last=not asked), *asked):
             yield shown
+        if turn.workflow_item is not None:  # left open by the tools, to go on in a later turn
+            await turn.store.add_thread_item(turn.thread.id, turn.workflow_item, turn.request_context)
     except (OpenAIError, AgentsException) as exc:
         for shown in answer.end.release():  # a whole message is one, whatever came behind it
             yield shown
@@ -91,7 +104,7 @@ async def stream_answer(
         # Without this the run goes on to its end, and is paid for, although nobody reads it any more.
         result.cancel(mode="immediate")
         # Waits until it has stopped: what is left to the garbage collector closes its connection when that comes by.
-        await happenings.aclose()
+        await events.aclose()
 
 
 class _RunAnswer:
@@ -102,16 +115,31 @@ class _RunAnswer:
         self._holds = holds
         self._message: AnswerMessage | None = None
         self.end = AnswerEnd()
+        self.called: RunItemStreamEvent | None = None
+        """The last call of a tool."""
 
-    def take(self, data: Any) -> Sequence[ThreadStreamEvent]:
-        """What the reader sees of an event of the model's. Raises ResponseFailed where it declined."""
+    def see(self, event: StreamEvent | ThreadStreamEvent) -> Sequence[ThreadStreamEvent]:
+        """What the reader sees of what happens. Raises ResponseFailed where the model declined."""
+        match event:
+            case RawResponsesStreamEvent():
+                return self._take(event.data)
+            case RunItemStreamEvent(name="tool_called"):
+                self.called = event
+                return [*self.end.release(), *progress(event, self._turn)]
+            case RunItemStreamEvent() | AgentUpdatedStreamEvent():
+                return ()
+            case _:
+                return [*self.end.release(), event]
+
+    def _take(self, data: Any) -> Sequence[ThreadStreamEvent]:
         message = self._message
         match data.type:
             case "response.output_text.delta" if message is not None:
                 return message.feed(data.delta)
             case "response.output_item.added" if data.item.type == "message":
                 self._message = AnswerMessage(self._turn)
-                return [*self.end.release(), self._message.added(), self._message.begun()]
+                opening = [self._message.added(), self._message.begun()]
+                return [*self.end.release(), *end_workflow(self._turn), *opening]
             case "response.output_item.done" if data.item.type == "message" and message is not None:
                 raise_where_declined(part.type for part in getattr(data.item, "content", None) or ())
                 self._message = None
