@@ -37,6 +37,16 @@ def fake() -> Iterator[FakeModelServer]:
         yield server
 
 
+@pytest.fixture(scope="module", autouse=True)
+async def sdk() -> None:
+    """OpenAI's package makes its types with the first answer of a process, which takes longer than answers may here."""
+    with FakeModelServer() as server:
+        model = ChatCompletionsModel("fake", api_key=KEY, base_url=server.base_url)
+        await streamed(model)
+        await model.get_response(**REQUEST)
+        await model.close()
+
+
 @pytest.fixture
 async def model(fake: FakeModelServer) -> AsyncIterator[ChatCompletionsModel]:
     options = ResponsesOptions(attempts=1, first_token_seconds=10, idle_seconds=10, total_seconds=0.5)
