@@ -115,7 +115,9 @@ class QdrantLocal(Contender):
             vectors_config=dense if self.hybrid else {},
             sparse_vectors_config={"terms": models.SparseVectorParams(modifier=models.Modifier.IDF)},
         )
-        self.analyser = Analyser(average_length=mean_length(passages, Analyser()))
+        analyser = Analyser()
+        texts = [analyser.terms(passage.text) for passage in passages]
+        self.analyser = analyser.with_average_length(mean_length(texts))
         meanings = vectors(len(passages), seed=1) if self.hybrid else []
         points: list[Any] = []
         for number, passage in enumerate(passages):

@@ -18,7 +18,7 @@ from chatkit_rag.retrieval.analysis import (
     phrases,
     question_vector,
 )
-from chatkit_rag.retrieval.segmentation import words
+from chatkit_rag.retrieval.segmentation import is_unspaced, words
 
 ANALYSER = Analyser()
 
@@ -96,6 +96,15 @@ class TestTerms:
     def test_two_analysers_agree(self):
         assert Analyser().terms("Walking robots") == ANALYSER.terms("Walking robots")
         assert Analyser().passage(passage("text")) == ANALYSER.passage(passage("text"))
+
+    @given(st.text())
+    def test_a_text_cut_at_its_spaces_has_the_words_of_the_whole(self, text: str):
+        assert [word for token in ANALYSER.tokens(text) for word in token.spelled] == [
+            word for word in words(text) if not is_unspaced(word)
+        ]
+        assert sorted(ANALYSER.terms(text)) == sorted(
+            term for word in words(text) + ANALYSER.names(text) for term in ANALYSER.word_terms(word)
+        )
 
     def test_another_language_has_its_own_stems_and_stop_words(self):
         german = Analyser(language="german")
@@ -199,9 +208,9 @@ class TestWeights:
         assert weight("gait", passage("gait")) > weight("gait", passage("gait " + "text " * 200))
 
     def test_the_mean_length_is_one_at_least(self):
-        assert mean_length([], ANALYSER) == 1.0
-        assert mean_length([passage("the")], ANALYSER) == 1.0
-        assert mean_length([passage("node topic"), passage("a b c node topic service action")], ANALYSER) > 1.0
+        assert mean_length([]) == 1.0
+        assert mean_length([ANALYSER.terms("the")]) == 1.0
+        assert mean_length([ANALYSER.terms("node topic"), ANALYSER.terms("a node topic service action")]) == 3.0
 
 
 texts = st.text(max_size=80) | st.lists(

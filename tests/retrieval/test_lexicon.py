@@ -31,7 +31,7 @@ def passages(texts: list[str]) -> list[Passage]:
 
 def lexicon(texts: list[str] = TEXTS) -> Lexicon:
     made = passages(texts)
-    return Lexicon.of(made, [ANALYSER.passage(passage) for passage in made])
+    return Lexicon.of(made, [ANALYSER.passage(passage) for passage in made], ANALYSER)
 
 
 def corrected(question: str) -> str:

@@ -18,11 +18,12 @@ was meant to be (`lexicon`).
 
 import re
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import qdrant_edge as engine
 
@@ -60,6 +61,8 @@ WEIGHTS = FieldWeights()
 
 _REMEMBERED = 100_000
 """Words whose terms are kept: more than a course has, and an end to what readers can make up."""
+_LONG = 64
+"""Letters from which on what stands between two spaces is not kept: a sentence of a script without spaces."""
 
 _EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])")
 
@@ -82,6 +85,17 @@ class SparseVector:
     values: tuple[float, ...]
 
 
+class Token(NamedTuple):
+    """What stands between two spaces, analysed: a course has few different ones, and each is looked at once."""
+
+    terms: tuple[int, ...]
+    """Of its words."""
+    named: tuple[int, ...]
+    """Of the further words that a name of code is found by."""
+    spelled: tuple[str, ...]
+    """Its words as they are written, stop words too, but for those of scripts without spaces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analyser:
     """Turns text into terms. Two analysers with equal fields give equal vectors, in any process."""
@@ -97,6 +111,7 @@ class Analyser:
     _known: dict[str, tuple[int, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
     )
+    _tokens: dict[str, Token] = field(init=False, repr=False, compare=False, default_factory=dict[str, Token])
 
     def __post_init__(self) -> None:
         language = find_language(self.language)
@@ -108,9 +123,21 @@ class Analyser:
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
         object.__setattr__(self, "_function_words", FUNCTION_WORDS.get(language.name, frozenset[str]()))
 
+    def with_average_length(self, average_length: float) -> "Analyser":
+        """The same analyser for a corpus of other passages; what either has analysed, both know."""
+        other = Analyser(language=self.language, average_length=average_length)
+        object.__setattr__(other, "_known", self._known)
+        object.__setattr__(other, "_tokens", self._tokens)
+        return other
+
+    def tokens(self, text: str) -> list[Token]:
+        """A text cut at its spaces: no word, and no name of code, reaches over one."""
+        known = self._tokens
+        return [known.get(token) or self._token(token) for token in text.split()]
+
     def terms(self, text: str) -> list[int]:
-        """The terms of a text, in order, repeated as they are in it."""
-        return [term for word in words(text) + self.names(text) for term in self.word_terms(word)]
+        """The terms of a text, in order, repeated as they are in it; those of names of code behind the others."""
+        return terms_of(self.tokens(text))
 
     def names(self, text: str, *, is_found: Callable[[str], bool] = lambda _word: False) -> list[str]:
         """Further words that the names of code in a text are found by; see `segmentation.names`."""
@@ -124,6 +151,19 @@ class Analyser:
                 self._known.clear()
             terms = self._known[word] = self._analysed(word)
         return terms
+
+    def _token(self, token: str) -> Token:
+        said = words(token)
+        analysed = Token(
+            terms=tuple(term for word in said for term in self.word_terms(word)),
+            named=tuple(term for word in self.names(token) for term in self.word_terms(word)),
+            spelled=tuple(word for word in said if not is_unspaced(word)),
+        )
+        if len(token) < _LONG:
+            if len(self._tokens) >= _REMEMBERED:
+                self._tokens.clear()
+            self._tokens[token] = analysed
+        return analysed
 
     def _analysed(self, word: str) -> tuple[int, ...]:
         if word in self._function_words:
@@ -143,25 +183,25 @@ class Analyser:
             return ()
         return (ord(piece),) if len(piece) == 1 else self._native.hashed(piece)
 
-    def passage(self, passage: Passage, weights: FieldWeights = WEIGHTS) -> SparseVector:
-        """The vector that a passage is indexed under."""
-        text = self.terms(passage.text)
+    def passage(
+        self, passage: Passage, weights: FieldWeights = WEIGHTS, *, terms: Sequence[int] | None = None
+    ) -> SparseVector:
+        """The vector that a passage is indexed under; `terms` are those of its text, where they are known."""
+        text = self.terms(passage.text) if terms is None else terms
+        frequencies: dict[int, float] = dict(Counter(text))
         heading = self.terms(passage.heading)
         is_start = len(passage.heading_path) == 1
         section = " ".join(segment.replace("-", " ") for segment in passage.path.split("/")[:-1])
-        frequencies: dict[int, float] = defaultdict(float)
-        for terms, weight in (
-            (text, 1.0),
+        for others, weight in (
             (heading, weights.title_as_heading if is_start else weights.heading),
             (self.terms(" ".join(passage.heading_path[1:-1])), weights.enclosing),
             (self.terms(f"{passage.title} {section}"), weights.page),
-            (self.terms(_emphasised(composed(passage.text))), weights.emphasis),
+            (self.terms(_emphasised(passage.text)), weights.emphasis),
+            (phrases(text), 1.0),
+            (phrases(heading), weights.heading),
         ):
-            for term in terms:
-                frequencies[term] += weight
-        for terms, weight in ((text, 1.0), (heading, weights.heading)):
-            for phrase in phrases(terms):
-                frequencies[phrase] += weight
+            for term in others:
+                frequencies[term] = frequencies.get(term, 0.0) + weight
         relative_length = len(text) / self.average_length
         damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * relative_length)
         values = [frequency * (SATURATION + 1) / (frequency + damping) for frequency in frequencies.values()]
@@ -182,12 +222,29 @@ def question_vector(terms: list[int]) -> SparseVector:
 
 
 def phrases(terms: Iterable[int]) -> list[int]:
-    """Every two terms in a row, as one number each."""
+    """Every two terms in a row, as one number each: the CRC-32 of both, eight bytes the term."""
     return [
-        zlib.crc32(first.to_bytes(8) + second.to_bytes(8)) | _PHRASE_BIT
+        _as_first(first) ^ _as_second(second) | _PHRASE_BIT
         for first, second in pairwise(terms)
-        if first != second and max(first, second) >= _CHARACTERS
+        if first != second and (first >= _CHARACTERS or second >= _CHARACTERS)
     ]
+
+
+# A CRC is linear: that of two terms is that of each with zeros in the other's place, without that of zeros alone.
+@lru_cache(_REMEMBERED)
+def _as_first(term: int) -> int:
+    return zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))
+
+
+@lru_cache(_REMEMBERED)
+def _as_second(term: int) -> int:
+    return zlib.crc32(bytes(8) + term.to_bytes(8))
+
+
+def terms_of(tokens: Iterable[Token]) -> list[int]:
+    """The terms of a text's `tokens`."""
+    given = list(tokens)
+    return [term for token in given for term in token.terms] + [term for token in given for term in token.named]
 
 
 def is_phrase(term: int) -> bool:
@@ -195,9 +252,9 @@ def is_phrase(term: int) -> bool:
     return bool(term & _PHRASE_BIT)
 
 
-def mean_length(passages: Iterable[Passage], analyser: Analyser) -> float:
-    """The mean number of terms in the passages' texts; never 0, so that it can stand below a fraction line."""
-    lengths = [len(analyser.terms(passage.text)) for passage in passages]
+def mean_length(texts: Iterable[Sequence[int]]) -> float:
+    """The mean number of terms in passages' texts; never 0, so that it can stand below a fraction line."""
+    lengths = [len(terms) for terms in texts]
     return max(1.0, sum(lengths) / len(lengths)) if lengths else 1.0
 
 
@@ -237,4 +294,7 @@ class _Stemmer:
 
 
 def _emphasised(text: str) -> str:
+    text = composed(text)
+    if "*" not in text:
+        return ""
     return " ".join(bold or italic for bold, italic in _EMPHASIS.findall(without_code(text)))

@@ -102,11 +102,13 @@ class Knowledge:
         dimension: int = 0,
     ) -> "tuple[Knowledge, list[SparseVector]]":
         """The knowledge of a generation to be, and the sparse vector of each passage."""
-        analyser = Analyser(language=language, average_length=mean_length(passages, Analyser(language=language)))
-        vectors = [analyser.passage(passage) for passage in passages]
+        analyser = Analyser(language=language)
+        texts = [analyser.terms(passage.text) for passage in passages]
+        analyser = analyser.with_average_length(mean_length(texts))
+        vectors = [analyser.passage(passage, terms=terms) for passage, terms in zip(passages, texts, strict=True)]
         knowledge = cls(
             analyser=analyser,
-            lexicon=Lexicon.of(passages, vectors),
+            lexicon=Lexicon.of(passages, vectors, analyser),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             embedder=embedder,

@@ -46,16 +46,16 @@ class Lexicon:
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
-    def of(cls, passages: Iterable[Passage], vectors: Iterable[SparseVector]) -> "Lexicon":
-        """Counts the words of the passages, and the terms of their vectors."""
+    def of(cls, passages: Iterable[Passage], vectors: Iterable[SparseVector], analyser: Analyser) -> "Lexicon":
+        """Counts the words of the passages, and the terms of the vectors that `analyser` made of them."""
         frequencies: Counter[int] = Counter()
         spellings: Counter[str] = Counter()
         number = 0
         for passage, vector in zip(passages, vectors, strict=True):
             number += 1
-            frequencies.update(term for term in vector.indices if not is_phrase(term))
-            said = words(" ".join((*passage.heading_path, passage.text)))
-            spellings.update({word for word in said if not is_unspaced(word)})
+            frequencies.update([term for term in vector.indices if not is_phrase(term)])
+            tokens = analyser.tokens(" ".join((*passage.heading_path, passage.text)))
+            spellings.update({word for token in tokens for word in token.spelled})
         return cls(passages=number, frequencies=dict(frequencies), words=dict(spellings))
 
     def rarity(self, term: int) -> float:
