@@ -1,6 +1,6 @@
 """This library, with a source that always finds one passage: on the SDK's model, on the lean one, and direct.
 
-VARIANT names which: `ours`, `ours-lean`, `direct`, or `merged`: deltas that arrive together go on as one.
+VARIANT names which: `ours`, `ours-lean` or `direct`.
 """
 
 # ruff: noqa: ARG002, TID251 - other people's signatures; the environment is how run.py tells its servers
@@ -62,12 +62,7 @@ def create_app() -> ChatApp:
             "fake",
             api_key="none",
             base_url=url,
-            options=ResponsesOptions(
-                idle_seconds=600,
-                total_seconds=600,
-                first_token_seconds=600,
-                merge_characters=200 if variant == "merged" else 0,
-            ),
+            options=ResponsesOptions(idle_seconds=600, total_seconds=600, first_token_seconds=600),
         )
     chosen = ChosenModel(model=model, label=variant, costs_money=False, connection=client)
     agent = Agent[TurnContext](
@@ -76,7 +71,7 @@ def create_app() -> ChatApp:
         model=model,
         tools=[search_tool(source)],
         # Hooks are the runner's business: an agent that has some never takes the direct path.
-        hooks=None if variant in ("direct", "merged") else AgentHooks(),
+        hooks=None if variant == "direct" else AgentHooks(),
     )
     turns = TurnOptions(run_seconds=600)
     quotas = Quotas(threads_per_reader=0)  # one reader asks for all

@@ -35,7 +35,6 @@ VARIANTS = {
     "ours": ("ours:create_app", ["--factory"]),
     "ours-lean": ("ours:create_app", ["--factory"]),
     "direct": ("ours:create_app", ["--factory"]),
-    "merged": ("ours:create_app", ["--factory"]),
     "proxy": ("proxy:app", []),
 }
 DIRECT = "chatkit_rag.agent.direct"
@@ -278,7 +277,7 @@ class Variant:
                 for _ in left:
                     await exchange.ask("burst")
                     total = await within(120, exchange.ended)
-                    if exchange.deltas < 0.95 * DELTAS and self.name != "merged":
+                    if exchange.deltas < 0.95 * DELTAS:
                         raise RuntimeError(f"{self.name} sent {exchange.deltas} deltas of {DELTAS}")
                     waits.append((exchange.begun.result(), total))
             finally:

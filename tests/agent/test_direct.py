@@ -18,6 +18,7 @@ from chatkit_rag.agent.direct import direct_model, stream_shortest
 from chatkit_rag.agent.models.exchange import ResponsesOptions
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.models.responses import ResponsesModel
+from chatkit_rag.agent.pieces import Pieces
 from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import ModelFailed
@@ -78,10 +79,15 @@ def through_the_runner(agent: Agent[TurnContext]) -> Agent[TurnContext]:
     return agent.clone(hooks=AgentHooks())
 
 
+def frames_of(event: Any) -> list[str]:
+    """What a reader gets of an event, frame by frame."""
+    return [frame.removeprefix("data: ") for frame in to_sse(event).decode().split("\n\n") if frame]
+
+
 async def shown(agent: Agent[TurnContext], turn: TurnContext) -> list[dict[str, Any]]:
-    """The events, without what differs from run to run."""
+    """The events as they leave, without what differs from run to run."""
     async with aclosing(stream_shortest(agent, TALK, turn)) as events:
-        seen = [event.model_dump(mode="json") async for event in events]
+        seen = [json.loads(frame) async for event in events for frame in frames_of(event)]
     for event in seen:
         event.pop("item_id", None)
         if "item" in event:
@@ -169,9 +175,8 @@ class Scripted(ResponsesModel):
         super().__init__("fake", api_key="test")
         self.left = list(responses)
 
-    async def stream_raw(self, _body: Any, **_: Any) -> AsyncGenerator[dict[str, Any], None]:
-        for event in self.left.pop(0):
-            yield event
+    async def stream_raw(self, _body: Any, **_: Any) -> AsyncGenerator[Iterator[dict[str, Any]], None]:
+        yield iter(self.left.pop(0))
 
 
 def response_of(*items: dict[str, Any]) -> list[dict[str, Any]]:
@@ -256,6 +261,32 @@ class TestWhoGoesDirect:
     async def test_an_agent_that_needs_the_runner_gets_it(self, model: ResponsesModel, changed: dict[str, Any]):
         assert direct_model(agent_of(model)) is model
         assert direct_model(agent_of(**{"model": model, **changed})) is None
+
+
+class TestTextThatArrivesTogether:
+    async def test_it_is_one_event_and_leaves_in_the_pieces_that_it_came_in(self, turn: TurnContext):
+        words = ["A", " node", " is", " a", " process", " [1]", "."]
+        whole = response_of(text_of("".join(words)))
+        [delta] = [event for event in whole if event["type"].endswith("text.delta")]
+        place = whole.index(delta)
+        whole[place : place + 1] = [{**delta, "delta": word} for word in words]
+
+        async with aclosing(stream_shortest(agent_of(Scripted(whole)), TALK, turn)) as events:
+            texts = [
+                (event.update.delta, [json.loads(frame)["update"]["delta"] for frame in frames_of(event)])
+                async for event in events
+                if isinstance(event, ThreadItemUpdatedEvent)
+                and isinstance(event.update, AssistantMessageContentPartTextDelta)
+            ]
+
+        assert texts == [("A node is a process", words[:5]), (".", ["."])]
+
+    def test_what_a_hook_makes_of_it_is_one_piece(self):
+        update = AssistantMessageContentPartTextDelta(content_index=0, delta=Pieces.joined(["a", "b"]).upper())
+
+        [frame] = frames_of(ThreadItemUpdatedEvent(item_id="i", update=update))
+
+        assert json.loads(frame)["update"]["delta"] == "AB"
 
 
 class TestDeltaFrames:

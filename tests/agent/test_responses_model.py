@@ -275,8 +275,8 @@ async def typed(model: Any, **changed: Any) -> list[Any]:
 
 async def raw(model: ResponsesModel, seen: list[Event] | None = None) -> list[Event]:
     seen = [] if seen is None else seen
-    async for event in model.stream_raw(BODY):
-        seen.append(event)
+    async for together in model.stream_raw(BODY):
+        seen.extend(together)
     return seen
 
 
@@ -631,9 +631,10 @@ class TestFailures:
         events: list[Event] = []
 
         async with client(wire.url, ResponsesOptions(idle_seconds=0.5)) as model:
-            async for event in model.stream_raw(BODY):
-                events.append(event)
-                if len(events) == 1:
+            async for together in model.stream_raw(BODY):
+                is_first = not events
+                events.extend(together)
+                if is_first:
                     await asyncio.sleep(0.7)  # the reader's own time, more than the server would be given
 
         assert text_of(events) == f"Hello{long}"

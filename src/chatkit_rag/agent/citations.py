@@ -32,19 +32,24 @@ class CitationReader:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         """`passages` are numbered from 1; the list may grow while the answer is read."""
-        self.text = ""
-        """What was read so far, without markers."""
         self.citations: list[Citation] = []
         self.unknown = 0
         """How many numbers named no passage."""
         self._passages = passages
+        self._texts: list[str] = []
         self._held = ""
         self._open_ticks = 0
+
+    @property
+    def text(self) -> str:
+        """What was read so far, without markers."""
+        self._texts = ["".join(self._texts)]
+        return self._texts[0]
 
     def feed(self, piece: str) -> list[str | Citation]:
         """Text and citations that are certain now, in order. What may still become a marker is held back."""
         if not self._held and not _PERHAPS.search(piece):
-            self.text += piece
+            self._texts.append(piece)
             return [piece] if piece else []
         # No database's text holds a NUL, and no reader misses one.
         buffer = self._held + piece.replace("\0", "")
@@ -80,7 +85,7 @@ class CitationReader:
             self._open_ticks = 0
 
     def _text(self, text: str) -> list[str | Citation]:
-        self.text += text
+        self._texts.append(text)
         return [text] if text else []
 
     def _cite(self, numbers: str) -> list[str | Citation]:

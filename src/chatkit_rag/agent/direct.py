@@ -10,8 +10,9 @@ retrieval comes first, so the first response is the answer.
 The request is the one that the runner would make. What the model says before a tool call is shown once.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import groupby
 from typing import Any, cast
 
 from agents import Agent, FunctionTool, TResponseInputItem
@@ -20,6 +21,7 @@ from chatkit.types import ThreadStreamEvent
 from openai.types.responses import ResponseCompletedEvent
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.models.exchange import TEXT_DELTA
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
@@ -83,17 +85,12 @@ async def _stream_direct(
     except AgentsException as exc:
         raise ModelFailed(f"the agent cannot be run: {type(exc).__name__}") from exc
     response = _Response(turn)
-    raw = model.stream_raw(
-        body,
-        headers=settings.extra_headers,
-        query=settings.extra_query,
-        merge_characters=model.options.merge_characters,
-    )
+    raw = model.stream_raw(body, headers=settings.extra_headers, query=settings.extra_query)
     del body
     try:
         async with aclosing(raw) as events:
-            async for event in events:
-                for shown in response.take(event):
+            async for together in events:
+                for shown in response.take(together):
                     yield shown
     except ModelFailed:
         for shown in response.end.release():  # a whole message is one, whatever came behind it
@@ -131,15 +128,21 @@ class _Response:
         whole = {**self._last, "response": {**response, "output": response.get("output") or self._output}}
         return cast("ResponseCompletedEvent", typed_event(whole))
 
-    def take(self, event: dict[str, Any]) -> Sequence[ThreadStreamEvent]:
-        """What the reader sees of an event of the response.
+    def take(self, together: Iterable[dict[str, Any]]) -> Iterator[ThreadStreamEvent]:
+        """What the reader sees of events of the response that arrived together; text that did is one event.
 
         Raises:
             ResponseFailed: the model declined.
         """
+        for is_text, events in groupby(together, _is_text):
+            if is_text and self._message is not None:
+                yield from self._message.feed(*[event["delta"] for event in events])
+            else:
+                for event in events:
+                    yield from self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> Sequence[ThreadStreamEvent]:
         match event["type"]:
-            case "response.output_text.delta" if self._message is not None:
-                return self._message.feed(event["delta"])
             case "response.output_item.added" if event["item"].get("type") == "message":
                 self._message = AnswerMessage(self._turn)
                 return [*self.end.release(), self._message.added(), self._message.begun()]
@@ -161,3 +164,7 @@ class _Response:
         raise_where_declined(part.get("type") for part in item.get("content") or ())
         self._message = None
         return self.end.hold(message.finish(item.get("status")))
+
+
+def _is_text(event: dict[str, Any]) -> bool:
+    return event["type"] == TEXT_DELTA

@@ -59,13 +59,15 @@ class LinkReader:
         self._is_known = is_known
         self._held = ""
         self._before = ""
+        self._since: list[str] = []
+        """What was passed on behind `_before`: looked at when that is needed."""
 
     def feed(self, piece: str) -> str:
         """The text that is certain now, without what may not stay."""
         if not self._held and not _PERHAPS.search(piece):
-            before = self._before + piece
-            self._before = before if len(before) <= _BEFORE else _MID_LINE + before[-_BEFORE:]
+            self._since.append(piece)
             return piece
+        self._look_back()
         buffer = self._before + self._held + piece
         undecided = _UNDECIDED.search(buffer)
         end = max(undecided.start(), len(self._before)) if undecided else len(buffer)
@@ -79,7 +81,13 @@ class LinkReader:
     def close(self) -> str:
         """What was still held back; the answer is complete."""
         rest, self._held = self._held, ""
+        self._look_back()
         return self._passed(self._before + rest)
+
+    def _look_back(self) -> None:
+        if self._since:
+            self._before = _end(self._before + "".join(self._since))
+            self._since.clear()
 
     def _passed(self, text: str) -> str:
         """What is new in `text`, which begins with `_before`."""

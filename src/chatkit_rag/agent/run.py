@@ -44,6 +44,7 @@ from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.links import LinkReader
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.openai_failures import failure_of
+from chatkit_rag.agent.pieces import Pieces
 from chatkit_rag.agent.told import client_tool_call, end_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
@@ -222,19 +223,17 @@ class AnswerMessage:
         part = AssistantMessageContentPartAdded(content_index=0, content=AssistantMessageContent(text=""))
         return ThreadItemUpdatedEvent(item_id=self._item.id, update=part)
 
-    def feed(self, piece: str) -> list[ThreadStreamEvent]:
-        """The updates that a piece of the model's text makes."""
-        parts = self._reader.feed(self._links.feed(piece))
-        if len(parts) == 1 and type(parts[0]) is str:  # nearly always: text, and nothing else
-            return [text_update(self._id, parts[0])]
-        return [self._update(part) for part in parts]
+    def feed(self, *pieces: str) -> list[ThreadStreamEvent]:
+        """The updates that pieces of the model's text make; one for all text that nothing stands between."""
+        passed, read = self._links.feed, self._reader.feed
+        return self._updates(part for piece in pieces for part in read(passed(piece)))
 
     def finish(self, status: str | None = "completed") -> list[ThreadStreamEvent]:
         """The last updates, and the message as it is stored; none where the model's tokens ended before a word came."""
         parts = [*self._reader.feed(self._links.close()), *self._reader.close()]
         if status == "incomplete" and not self._reader.text:
             return []
-        rest = [self._update(part) for part in parts]
+        rest = self._updates(parts)
         content = self._content()
         done = AssistantMessageContentPartDone(content_index=0, content=content)
         stored = self._item.model_copy(update={"content": [content]})
@@ -243,10 +242,23 @@ class AnswerMessage:
     def _content(self) -> AssistantMessageContent:
         return AssistantMessageContent(text=self._reader.text, annotations=list(self._annotations))
 
-    def _update(self, part: str | Citation) -> ThreadStreamEvent:
-        if isinstance(part, str):
-            return text_update(self._id, part)
-        self._annotations.append(annotation_of(part))
+    def _updates(self, parts: Iterable[str | Citation]) -> list[ThreadStreamEvent]:
+        updates: list[ThreadStreamEvent] = []
+        texts: list[str] = []
+        for part in parts:
+            if isinstance(part, str):
+                texts.append(part)
+                continue
+            if texts:
+                updates.append(text_update(self._id, Pieces.joined(texts)))
+                texts = []
+            updates.append(self._citation(part))
+        if texts:
+            updates.append(text_update(self._id, Pieces.joined(texts)))
+        return updates
+
+    def _citation(self, cited: Citation) -> ThreadStreamEvent:
+        self._annotations.append(annotation_of(cited))
         return ThreadItemUpdatedEvent(
             item_id=self._item.id,
             update=AssistantMessageContentPartAnnotationAdded(

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from chatkit_rag import errors
 from chatkit_rag.context import RequestContext
+from chatkit_rag.stores.copies import copied
 from chatkit_rag.stores.ids import new_id
 
 _ID_PREFIXES: dict[sdk.StoreItemType, str] = {
@@ -278,4 +279,4 @@ class BaseStore(sdk.Store[RequestContext]):
 def in_utc(record: Timed) -> Timed:
     """A deep copy of a thread or item whose `created_at` is aware, in UTC."""
     created_at: datetime = getattr(record, "created_at")  # noqa: B009 - every ChatKit record has one; BaseModel does not say so
-    return record.model_copy(update={"created_at": created_at.astimezone(UTC)}, deep=True)
+    return copied(record).model_copy(update={"created_at": created_at.astimezone(UTC)})

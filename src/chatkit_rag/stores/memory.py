@@ -15,6 +15,7 @@ from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
 from chatkit_rag.stores.claims import claimed_for
 from chatkit_rag.stores.coordination import InProcessCoordination
+from chatkit_rag.stores.copies import copied
 from chatkit_rag.stores.paging import clamped, page_of
 from chatkit_rag.stores.privacy import (
     MARK_LIFETIME,
@@ -217,14 +218,14 @@ class MemoryStore(InProcessCoordination, BaseStore):
         """See `Store.save_attachment`."""
         check_storable(attachment)
         refuse_if_deleted(context.began, self._deleted.get(context.owner), "attachment", attachment.id)
-        self._kept(context).attachments[attachment.id] = attachment.model_copy(deep=True)
+        self._kept(context).attachments[attachment.id] = copied(attachment)
 
     async def load_attachment(self, attachment_id: str, context: RequestContext) -> Attachment:
         """See `Store.load_attachment`."""
         attachment = self._of(context).attachments.get(attachment_id)
         if attachment is None:
             raise NotFound("attachment", attachment_id)
-        return attachment.model_copy(deep=True)
+        return copied(attachment)
 
     async def delete_attachment(self, attachment_id: str, context: RequestContext) -> None:
         """See `Store.delete_attachment`."""
@@ -249,7 +250,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def load_attachments(self, context: RequestContext) -> Sequence[Attachment]:
         """See `ListsAttachments.load_attachments`."""
-        return [attachment.model_copy(deep=True) for attachment in self._of(context).attachments.values()]
+        return [copied(attachment) for attachment in self._of(context).attachments.values()]
 
     async def delete_user(self, context: RequestContext) -> Deleted:
         """See `DeletesUsers.delete_user`."""
@@ -290,7 +291,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def unused_attachments(self) -> AsyncGenerator[tuple[Owner, Attachment]]:
         """See `Purges.unused_attachments`."""
         unused = [
-            (owner, attachment.model_copy(deep=True))
+            (owner, copied(attachment))
             for owner, owned in self._owners.items()
             for attachment in owned.attachments.values()
             if attachment.thread_id not in owned.threads.records
@@ -346,10 +347,10 @@ def _metadata_of(record: BaseModel) -> ThreadMetadata:
 
 
 def _copy_thread(record: BaseModel) -> ThreadMetadata:
-    copy: ThreadMetadata = record.model_copy(deep=True)  # type: ignore[assignment] - only threads are put in
+    copy: ThreadMetadata = copied(record)  # type: ignore[assignment] - only threads are put in
     return copy
 
 
 def _copy_item(record: BaseModel) -> ThreadItem:
-    copy: ThreadItem = record.model_copy(deep=True)  # type: ignore[assignment] - only items are put in
+    copy: ThreadItem = copied(record)  # type: ignore[assignment] - only items are put in
     return copy

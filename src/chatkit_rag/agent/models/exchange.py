@@ -11,15 +11,16 @@ import orjson
 
 from chatkit_rag.agent.models.event_reader import EventReader
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed, failure, malformed
-from chatkit_rag.agent.models.merging import TEXT_DELTA
 
+TEXT_DELTA = "response.output_text.delta"
+COMPLETED = "response.completed"
 _BEFORE_OUTPUT = {"response.created", "response.queued", "response.in_progress"}
 _FAILURES = {"error", "response.error", "response.failed", "response.incomplete"}
 _NEEDED: dict[str, tuple[str, type]] = {
-    "response.output_text.delta": ("delta", str),
+    TEXT_DELTA: ("delta", str),
     "response.output_item.added": ("item", dict),
     "response.output_item.done": ("item", dict),
-    "response.completed": ("response", dict),
+    COMPLETED: ("response", dict),
 }
 """What a reader of raw events may rely on."""
 
@@ -45,9 +46,6 @@ class ResponsesOptions:
     """The longest wait that a server's Retry-After is granted; one that asks for more fails at once."""
     event_bytes: int = 4 * 1024 * 1024
     """The largest event; the last one of an answer holds all of it."""
-    merge_characters: int = 0
-    """Text deltas that arrive together go on as one of up to this length, where no runner wants them; 0 for each by
-    itself, as they come through the Agents SDK."""
     proxy: str | None = None
     """The proxy's address. The environment is not asked: aiohttp would read it in a thread for every request."""
 
@@ -76,6 +74,9 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
         self._expired = ""
+        self._failed: ResponseFailed | None = None
+        self.is_complete = False
+        """Whether the response's last event was read."""
         self._timer = self._loop.call_at(min(first_by, self._loop.time() + self._idle_seconds), self._look)
 
     async def read_to_first_output(self) -> Iterator[dict[str, Any]]:
@@ -90,11 +91,16 @@ class Exchange:
                     return chain(held, events)
 
     async def read(self) -> Iterator[dict[str, Any]]:
-        """The events of the next piece, perhaps none: made one by one, so that those before a broken one count.
+        """The events of the next piece, perhaps none; take all of them before the next piece.
+
+        They are made one by one: hundreds at once would be much to hold, and to look through for the garbage collector.
+        Where one is broken, those before it count, and the next call tells of it.
 
         Raises:
-            ResponseFailed: the connection broke or ended, or a time-out closed it.
+            ResponseFailed: the connection broke or ended, a time-out closed it, or an event was broken.
         """
+        if self._failed is not None:
+            raise self._failed
         self._waiting_since = self._loop.time()
         try:
             piece = await self._response.content.readany()
@@ -104,7 +110,7 @@ class Exchange:
             self._waiting_since = None
         if not piece:
             raise self._broken()
-        return filter(None, map(self._event, self._reader.feed(piece)))
+        return self._events(piece)
 
     async def drain(self) -> None:
         """Takes the end of the body in, so that the connection can be used again; not for long."""
@@ -140,6 +146,17 @@ class Exchange:
         if self._expired:
             return ResponseFailed(self._expired, reason=FailureReason.TIMEOUT)
         return ResponseFailed("the model server cut the answer off", reason=FailureReason.UNAVAILABLE)
+
+    def _events(self, piece: bytes) -> Iterator[dict[str, Any]]:
+        try:
+            for data in self._reader.feed(piece):
+                if (event := self._event(data)) is not None:
+                    self.is_complete = event["type"] == COMPLETED
+                    yield event
+                    if self.is_complete:
+                        return
+        except ResponseFailed as exc:
+            self._failed = exc
 
     def _event(self, data: bytes) -> dict[str, Any] | None:
         """The event, when it is one to pass on."""

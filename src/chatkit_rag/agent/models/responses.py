@@ -30,12 +30,10 @@ from pydantic import BaseModel, ValidationError
 
 from chatkit_rag.agent.models.exchange import Exchange, ResponsesOptions
 from chatkit_rag.agent.models.failures import FailureReason, ResponseFailed, failure, retry_after_of
-from chatkit_rag.agent.models.merging import DeltaMerger
 from chatkit_rag.agent.models.request_body import request_body
 
 OPENAI = "https://api.openai.com/v1"
 
-_COMPLETED = "response.completed"
 _ERROR_BYTES = 64 * 1024
 _TYPES: dict[str, Any] = {
     get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(get_args(ResponseStreamEvent)[0])
@@ -143,10 +141,11 @@ class ResponsesModel(Model):
         )
         raw = self.stream_raw(body, headers=model_settings.extra_headers, query=model_settings.extra_query)
         async with aclosing(raw) as events:
-            async for event in events:
-                typed = typed_event(event)
-                if typed is not None:
-                    yield typed
+            async for together in events:
+                for event in together:
+                    typed = typed_event(event)
+                    if typed is not None:
+                        yield typed
 
     @property
     def options(self) -> ResponsesOptions:
@@ -154,26 +153,20 @@ class ResponsesModel(Model):
         return self._options
 
     async def stream_raw(
-        self,
-        body: Mapping[str, Any],
-        *,
-        headers: Mapping[str, Any] | None = None,
-        query: Any = None,
-        merge_characters: int = 0,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """The events of the answer as the JSON objects that they are; ends after `response.completed`.
+        self, body: Mapping[str, Any], *, headers: Mapping[str, Any] | None = None, query: Any = None
+    ) -> AsyncGenerator[Iterator[dict[str, Any]], None]:
+        """The events of the answer as the JSON objects that they are, those that arrived together in one iterator.
 
         Every event has a `type`; a text delta has its `delta`, a done item its `item` and a completed response its
-        `response`, each of the type that it should be; the rest is as the server sent it. Nothing is yielded before
-        the first output, so that a failure until then can be tried again. Text deltas that arrived together come as
-        one of up to `merge_characters`.
+        `response`, each of the type that it should be; the rest is as the server sent it. `response.completed` is the
+        last. Nothing is yielded before the first output, so that a failure until then can be tried again. Take all of
+        one iterator before the next.
 
         Closing or cancelling the iterator closes the HTTP response at once.
 
         Raises:
             ResponseFailed: there is no answer, or no whole one.
         """
-        merge = DeltaMerger(merge_characters).merge if merge_characters else iter
         data = orjson.dumps(body, default=_plain)
         end_by = asyncio.get_running_loop().time() + self._options.total_seconds
         # A conversation kept by the server may have taken the first request in already.
@@ -182,11 +175,10 @@ class ResponsesModel(Model):
         del body, data  # what was asked is long, and need not stay for as long as the answer takes
         try:
             while True:
-                for event in merge(events):
-                    yield event
-                    if event["type"] == _COMPLETED:
-                        await exchange.drain()
-                        return
+                yield events
+                if exchange.is_complete:
+                    await exchange.drain()
+                    return
                 events = await exchange.read()
         finally:
             exchange.close()
