@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", default=["memory", "sqlite"], choices=["memory", "sqlite"])
     parser.add_argument("--streams", type=int, default=1000, help="streams at once; 0 for none")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all of them are open")
-    parser.add_argument("--ramp", type=float, default=40.0, help="seconds in which they are begun, one after the other")
+    parser.add_argument("--ramp", type=float, default=10.0, help="seconds in which they are begun, one after the other")
     parser.add_argument("--pace", type=float, default=0.25, help="seconds between two words of a stream")
     parser.add_argument("--cycles", type=int, default=5000, help="readers who drop their answers; 0 for none")
     parser.add_argument("--lines", type=int, default=20, help="how many of those there are at a time")
