@@ -26,7 +26,7 @@ from chatkit_rag.protocol.hook_store import HookStore
 from chatkit_rag.protocol.items import TurnItems
 from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.requests import RequestLimits
-from chatkit_rag.protocol.warming import complete_types
+from chatkit_rag.protocol.warming import complete_types, rehearse
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
@@ -117,6 +117,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             IndexError_: a source's index cannot.
         """
         complete_types()
+        await rehearse()
         async with AsyncExitStack() as stack:
             store = self._engine.store
             if isinstance(store, Lifecycle):

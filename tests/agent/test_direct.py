@@ -81,7 +81,7 @@ def through_the_runner(agent: Agent[TurnContext]) -> Agent[TurnContext]:
 
 def frames_of(event: Any) -> list[str]:
     """What a reader gets of an event, frame by frame."""
-    return [frame.removeprefix("data: ") for frame in to_sse(event).decode().split("\n\n") if frame]
+    return [frame.decode().removeprefix("data: ") for frame in to_sse(event)]
 
 
 async def shown(agent: Agent[TurnContext], turn: TurnContext) -> list[dict[str, Any]]:
@@ -295,4 +295,4 @@ class TestDeltaFrames:
         update = AssistantMessageContentPartTextDelta(content_index=index, delta=delta)
         event = ThreadItemUpdatedEvent(item_id=item_id.encode(errors="replace").decode(), update=update)
 
-        assert to_sse(event) == b"data: " + to_json(event) + b"\n\n"
+        assert to_sse(event) == [b"data: " + to_json(event) + b"\n\n"]

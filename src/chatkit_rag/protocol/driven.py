@@ -5,7 +5,7 @@ from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.engine import Engine, drive, overrides
 from chatkit_rag.protocol.process import process
-from chatkit_rag.protocol.warming import complete_types
+from chatkit_rag.protocol.warming import complete_types, rehearse
 from chatkit_rag.stores.base import Lifecycle
 
 
@@ -21,6 +21,7 @@ class DrivenServer:
     async def open(self) -> None:
         """Opens the store, if it wants that. Raises StoreUnavailable."""
         complete_types()
+        await rehearse()
         if self._store:
             await self._store.open()
 

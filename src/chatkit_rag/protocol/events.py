@@ -31,17 +31,17 @@ def to_json(answer: BaseModel) -> bytes:
     ).encode()
 
 
-def to_sse(event: ThreadStreamEvent) -> bytes:
+def to_sse(event: ThreadStreamEvent) -> list[bytes]:
     """The event's frame of the stream; for text that came in pieces, a frame for each of them."""
     if type(event) is ThreadItemUpdatedEvent and type(event.update) is AssistantMessageContentPartTextDelta:
         return _delta_frames(event.item_id, event.update)
-    return b"data: " + to_json(event) + b"\n\n"
+    return [b"data: " + to_json(event) + b"\n\n"]
 
 
-def _delta_frames(item_id: str, update: AssistantMessageContentPartTextDelta) -> bytes:
+def _delta_frames(item_id: str, update: AssistantMessageContentPartTextDelta) -> list[bytes]:
     """Text, which nearly every frame is: the bytes that `to_json` makes, at a fraction of the cost."""
     head = _delta_head(item_id, update.content_index)
-    return b"".join([head + orjson.dumps(piece) + b"}}\n\n" for piece in pieces_of(update.delta)])
+    return [head + orjson.dumps(piece) + b"}}\n\n" for piece in pieces_of(update.delta)]
 
 
 @lru_cache(maxsize=1024)  # of answers under way

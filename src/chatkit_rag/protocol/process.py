@@ -79,4 +79,5 @@ def _key_of(request: ChatKitReq, context: RequestContext) -> str:
 async def _frames(events: AsyncGenerator[ThreadStreamEvent, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            yield to_sse(event)
+            for frame in to_sse(event):
+                yield frame
