@@ -59,6 +59,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def litellm(session: nox.Session) -> None:
+    """A model through LiteLLM, which is 270 MB with what it needs, and takes half a minute to import."""
+    install(session, "tests")
+    session.install(".[litellm]")
+    session.run("pytest", "tests/agent/test_litellm.py", *session.posargs)
+
+
+@nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """The streaming benchmark against the documentation's own server; some minutes on a quiet machine."""
     session.install(".[speed]", "fastapi")

@@ -1,16 +1,21 @@
-"""Which store the settings come to."""
+"""Which store, and which sources besides the course, the settings come to."""
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.errors import ConfigurationError, StoreUnavailable
+from chatkit_rag.retrieval.memory import MemoryIndex
 from chatkit_rag.settings import Settings
 from chatkit_rag.stores.cached import CachedStore
 from chatkit_rag.stores.postgres import PostgresStore
 from chatkit_rag.stores.sql import SQLiteStore
-from chatkit_rag.wiring import build_store
+from chatkit_rag.wiring import build_library_docs, build_server, build_store
+from context7_server import Context7Server
 from postgres_server import postgres_server
 from redis_server import redis_server
 
@@ -103,3 +108,77 @@ async def test_all_keys_in_redis_begin_as_the_settings_say():
 
     assert keys
     assert all(key.startswith("{robots}:") for key in keys)
+
+
+class TestLibraries:
+    @pytest.fixture
+    def context7(self) -> Iterator[Context7Server]:
+        with Context7Server() as server:
+            yield server
+
+    @pytest.mark.parametrize("prefix", ["", "CHATKIT_RAG_"])
+    async def test_they_are_looked_up_as_the_environment_says(
+        self, context7: Context7Server, monkeypatch: pytest.MonkeyPatch, prefix: str
+    ):
+        monkeypatch.setenv(f"{prefix}CONTEXT7_API_KEY", "ctx7sk-1")
+        monkeypatch.setenv(f"{prefix}CONTEXT7_MAX_RESULTS", "1")
+        monkeypatch.setenv("CHATKIT_RAG_LIBRARIES", '{"zenoh": "/eclipse-zenoh/zenoh"}')
+
+        [source] = build_library_docs(Settings.read(context7_url=context7.api))
+        found = await source.search("What is Zenoh?", ADA)
+        await source.close()
+
+        assert len(found.hits) == 1
+        assert [asked["libraryId"] for asked in context7.asked] == ["/eclipse-zenoh/zenoh"]
+        assert context7.keys == ["Bearer ctx7sk-1"]
+
+    async def test_they_are_looked_up_over_mcp_where_the_address_is_such_a_server_s(self, context7: Context7Server):
+        [source] = build_library_docs(Settings.read(context7_api_key="key", context7_url=context7.mcp))
+        await source.open()
+        found = await source.search("What is ROS 2?", ADA)
+        await source.close()
+
+        assert len(found.hits) == 2
+
+    async def test_an_answer_waits_for_them_as_long_as_the_settings_say(self, context7: Context7Server):
+        context7.hangs = True
+        read = Settings.read(context7_api_key="key", context7_url=context7.api, library_docs_seconds=0.1)
+        [source] = build_library_docs(read)
+        async with asyncio.timeout(2):
+            found = await source.search("What is ROS 2?", ADA)
+        await source.close()
+
+        assert found.weak
+
+    @pytest.mark.parametrize("name", ["CONTEXT7_ENABLED", "CHATKIT_RAG_CONTEXT7_ENABLED"])
+    def test_they_are_switched_off_by_either_variable(self, monkeypatch: pytest.MonkeyPatch, name: str):
+        monkeypatch.setenv(name, "false")
+
+        assert build_library_docs(Settings.read(context7_api_key="key")) == []
+
+    def test_the_settings_reach_worker_processes(self, monkeypatch: pytest.MonkeyPatch):
+        told = Settings.read(libraries={"ros2": "/ros2/docs"}, mcp_servers=["https://tools.example/mcp"])
+        monkeypatch.setattr("os.environ", {})
+
+        told.export()
+
+        read = Settings.read()
+        assert read.libraries == {"ros2": "/ros2/docs"}
+        assert read.mcp_servers == ["https://tools.example/mcp"]
+
+    @pytest.mark.parametrize("setting", [{"mcp_servers": ["tools.example"]}, {"context7_url": "context7.com/api"}])
+    def test_an_address_is_a_whole_one(self, setting: dict[str, Any]):
+        with pytest.raises(ConfigurationError, match="an address begins with https://"):
+            Settings.read(**setting)
+
+    async def test_the_tools_of_the_mcp_servers_in_the_settings_are_the_model_s(
+        self, tmp_path: Path, context7: Context7Server
+    ):
+        index = MemoryIndex()
+        settings = Settings.read(data_dir=tmp_path, mcp_servers=[context7.mcp], model="extractive")
+        server = build_server(settings, index)
+        await server.open()
+        offered = server._equipped_agent().tools
+        await server.close()
+
+        assert "query-docs" in {tool.name for tool in offered}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chatkit_rag.agent.context import TurnContext
     from chatkit_rag.agent.models.extractive import ExtractiveModel
-    from chatkit_rag.agent.tools import outline_tool, read_page_tool, search_tool
+    from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool, search_tool
     from chatkit_rag.asgi.app import AppOptions, ChatApp
     from chatkit_rag.context import PageContext, Principal, RequestContext
     from chatkit_rag.documents import Citation, Document, Passage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chatkit_rag.settings import Settings
     from chatkit_rag.sources.base import Source
     from chatkit_rag.sources.course import CourseSource
+    from chatkit_rag.sources.library_docs import LibraryDocsSource
     from chatkit_rag.stores.base import Store
     from chatkit_rag.stores.cached import CachedStore
     from chatkit_rag.stores.memory import MemoryStore
@@ -44,6 +45,7 @@ _HOMES = {
     "EdgeIndex": "retrieval.edge",
     "Embedder": "retrieval.embedding",
     "ExtractiveModel": "agent.models.extractive",
+    "LibraryDocsSource": "sources.library_docs",
     "MemoryStore": "stores.memory",
     "PageContext": "context",
     "Passage": "documents",
@@ -61,6 +63,7 @@ _HOMES = {
     "TurnContext": "agent.context",
     "create_app": "wiring",
     "ingest": "ingestion.pipeline",
+    "library_docs_tool": "agent.tools",
     "outline_tool": "agent.tools",
     "read_page_tool": "agent.tools",
     "search_tool": "agent.tools",
@@ -77,6 +80,7 @@ __all__ = [
     "EdgeIndex",
     "Embedder",
     "ExtractiveModel",
+    "LibraryDocsSource",
     "MemoryStore",
     "PageContext",
     "Passage",
@@ -94,6 +98,7 @@ __all__ = [
     "TurnContext",
     "create_app",
     "ingest",
+    "library_docs_tool",
     "outline_tool",
     "read_page_tool",
     "search_tool",

@@ -77,6 +77,24 @@ class Passage:
         """The heading that the passage stands under; the page's title before the first one."""
         return self.heading_path[-1]
 
+    @property
+    def type(self) -> str:
+        """Where it comes from, for those who show it."""
+        return "course"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryPassage(Passage):
+    """A piece of the documentation of a library that the course uses."""
+
+    library: str
+    """The library, by the name that the site has for it."""
+
+    @property
+    def type(self) -> str:
+        """Where it comes from."""
+        return "library_docs"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:

@@ -11,6 +11,7 @@
     │   └── IndexUnavailable          the server that holds it does not answer now
     ├── EmbeddingFailed               an embedder gave no vectors that can be used
     ├── RerankingFailed               a reranker gave no scores
+    ├── LibraryDocsUnavailable        the documentation of libraries cannot be looked into now
     ├── StoreUnavailable              threads cannot be read or written now
     │   └── FilesUnavailable          readers' files cannot
     ├── ModelFailed                   the language model gave no answer
@@ -91,6 +92,15 @@ class EmbeddingFailed(ChatKitRagError):
 
 class RerankingFailed(ChatKitRagError):
     """A reranker gave no scores; what was found stays in its order."""
+
+
+class LibraryDocsUnavailable(ChatKitRagError):
+    """The documentation of libraries cannot be looked into now; the course answers alone."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds for which it is of no use to ask again, where that is known."""
 
 
 class StoreUnavailable(ChatKitRagError):

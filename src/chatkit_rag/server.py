@@ -12,14 +12,15 @@ from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.direct import stream_shortest
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, written_by
-from chatkit_rag.agent.instructions import INSTRUCTIONS, READING, languages_of, reader_note
+from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
+from chatkit_rag.agent.mcp_servers import McpConnection, McpServers
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.titles import title_of
-from chatkit_rag.agent.tools import outline_tool, read_page_tool, search_tool
+from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool, search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.engine import Engine, Quotas, TurnOptions, drive
 from chatkit_rag.protocol.hook_store import HookStore
@@ -30,6 +31,8 @@ from chatkit_rag.protocol.warming import complete_types, rehearse
 from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.sources.library_docs import LibraryDocsSource
+from chatkit_rag.sources.together import search_together
 from chatkit_rag.stores.base import KeepsFeedback, Lifecycle, Store
 
 _FIRST_ITEMS = 5
@@ -53,6 +56,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         model: str | Model | ChosenModel = "auto",
         instructions: str = INSTRUCTIONS,
         tools: Sequence[Tool] = (),
+        mcp_servers: Sequence[str | McpConnection] = (),
         agent: Agent[TurnContext] | None = None,
         attachment_store: AttachmentStore[RequestContext] | None = None,
         limits: RequestLimits | None = None,
@@ -66,17 +70,21 @@ class RagChatServer(ChatKitServer[RequestContext]):
 
         Args:
             store: where threads and items are kept.
-            sources: where answers come from; the first is searched before the model's first word.
+            sources: where answers come from. They are searched before the model's first word, all at the same time;
+                see `sources.together.search_together` for what the first has ahead of the others.
             model: see `agent.models.choose_model`.
             instructions: what the model is told; replaces the default text.
             tools: what the model may call besides searching.
+            mcp_servers: addresses of MCP servers of the site's own, whose tools the model may call, too. One that is
+                not there is left out, and tried again later.
             agent: an agent of the site's own instead of one made of model, instructions and tools.
             attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.
             turns: how answers follow each other in a thread, and how long they may take.
             history: how much of a thread the model is told.
             quotas: how much a reader may keep.
-            tool_bounds: what tools may take in one answer; an `agent` of the site's own sees to its own.
+            tool_bounds: what tools may take in one answer, those of MCP servers too; an `agent` of the site's own sees
+                to its own.
             titles: whether a thread without a title is named by its first question, behind its first answer.
         """
         super().__init__(HookStore(store), attachment_store)
@@ -96,11 +104,17 @@ class RagChatServer(ChatKitServer[RequestContext]):
         self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
         first = self.sources[0]
         reading = [read_page_tool(first), outline_tool(first)] if isinstance(first, CourseSource) else []
+        looking_up = [library_docs_tool(source) for source in self.sources if isinstance(source, LibraryDocsSource)][:1]
+        told = instructions
+        if instructions == INSTRUCTIONS:
+            told += (READING if reading else "") + (LIBRARIES if looking_up else "")
+        self._tool_bounds = tool_bounds or ToolBounds()
+        self._mcp_servers = McpServers(() if agent else mcp_servers)
         self.agent = agent or Agent[TurnContext](
             name="Course assistant",
-            instructions=instructions + READING if instructions == INSTRUCTIONS and reading else instructions,
+            instructions=told,
             model=self.chosen_model.model,
-            tools=bounded([search_tool(first), *reading, *tools], tool_bounds or ToolBounds()),
+            tools=bounded([search_tool(first), *reading, *looking_up, *tools], self._tool_bounds),
         )
         self._opened = AsyncExitStack()
 
@@ -126,6 +140,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
             for source in self.sources:
                 await source.open()
                 stack.push_async_callback(source.close)
+            await self._mcp_servers.open()
+            stack.push_async_callback(self._mcp_servers.close)
             if isinstance(self.chosen_model.model, ResponsesModel):
                 await self.chosen_model.model.warm_up()
             if self.chosen_model.connection is not None:
@@ -182,14 +198,14 @@ class RagChatServer(ChatKitServer[RequestContext]):
         spoken = [*talk, *retrieval_first(question, found.hits, turn)]
         if note:
             spoken.insert(0, {"role": "user", "content": note})
-        async with aclosing(stream_shortest(agent or self.agent, spoken, turn)) as events:
+        async with aclosing(stream_shortest(agent or self._equipped_agent(), spoken, turn)) as events:
             async for event in events:
                 yield event
         self._name(thread, asked)
 
     async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
-        """What the first source finds for `question`, as far as the reader may see it."""
-        return await self.sources[0].search(question, context)
+        """What the sources find for `question`, as far as the reader may see it."""
+        return await search_together(self.sources, question, context)
 
     async def add_feedback(
         self, thread_id: str, item_ids: list[str], feedback: FeedbackKind, context: RequestContext
@@ -208,6 +224,9 @@ class RagChatServer(ChatKitServer[RequestContext]):
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: RequestContext
     ) -> None:
         """Called once when a turn was cancelled; what was written of it is already stored. Does nothing by itself."""
+
+    def _equipped_agent(self) -> Agent[TurnContext]:
+        return self._mcp_servers.equip(self.agent, self._tool_bounds)
 
     def _answers_alone(self) -> bool:
         """Whether an answer is `answer` and nothing besides: one of the site's own may go on to give a title, say."""

@@ -1,5 +1,6 @@
 """Settings, from arguments, the environment, `.env` and `chatkit-rag.toml`: the only reader of the environment."""
 
+import json
 import os
 from ipaddress import ip_address
 from pathlib import Path
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
     language: str = "english"
     """The language of the course, by its English name or its code: `urdu`, `ur`."""
     model: str = "auto"
-    """`auto`, `extractive`, an OpenAI model, or `chat:NAME`."""
+    """`auto`, `extractive`, an OpenAI model, `chat:NAME`, or `litellm/MAKER/NAME`."""
     embedder: str = "none"
     """`none`, `openai:NAME`, `fastembed:NAME` or `cohere:NAME`: what search by meaning needs besides."""
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=_common("OPENAI_API_KEY"))
@@ -103,6 +104,20 @@ class Settings(BaseSettings):
     """The id of the key to the bucket; without it, what the AWS client finds by itself."""
     s3_secret_key: SecretStr | None = None
     """The key to the bucket."""
+    context7_enabled: bool = Field(default=True, validation_alias=_common("CONTEXT7_ENABLED"))
+    """Whether the documentation of libraries is looked into, where there is a key for it."""
+    context7_api_key: SecretStr | None = Field(default=None, validation_alias=_common("CONTEXT7_API_KEY"))
+    """The key for Context7; without it, it is not asked."""
+    context7_max_results: int = Field(default=2, ge=1, le=10, validation_alias=_common("CONTEXT7_MAX_RESULTS"))
+    """How many passages of a library's documentation an answer gets."""
+    context7_url: str = "https://context7.com/api"
+    """Where Context7 is asked: its HTTP interface, or its MCP server, whose address ends with `/mcp`."""
+    library_docs_seconds: float = Field(default=3.0, gt=0, le=30)
+    """How long an answer waits for them."""
+    libraries: dict[str, str] = {}
+    """The libraries that the course uses, by name, each with its id at Context7, or with an empty one."""
+    mcp_servers: list[str] = []
+    """Addresses of MCP servers whose tools the model may call."""
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     """How many days after its newest message a thread is kept, with its files; without it, for ever."""
     public_url: str = ""
@@ -122,12 +137,17 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=20.0, ge=0)
     """How long answers under way may take to end when the server stops."""
 
-    @field_validator("public_url", "s3_endpoint")
+    @field_validator("public_url", "s3_endpoint", "context7_url")
     @classmethod
     def _is_whole_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address begins with https:// or http://")
         return value
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _are_whole_addresses(cls, values: list[str]) -> list[str]:
+        return [cls._is_whole_address(value) for value in values]
 
     @field_validator("url")
     @classmethod
@@ -196,7 +216,10 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if value is None:
                 continue
-            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+            else:
+                text = json.dumps(value) if isinstance(value, dict | list) else str(value)
             os.environ[f"{PREFIX}{name.upper()}"] = text  # noqa: TID251 - this is the module that may
 
 

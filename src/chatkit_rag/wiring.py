@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from chatkit_rag.agent.context7_mcp import Context7Mcp
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.asgi.app import AppOptions, ChatApp
@@ -25,7 +26,10 @@ from chatkit_rag.protocol.engine import Quotas
 from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import PREFIX, Settings, is_loopback
+from chatkit_rag.sources.context7 import Context7
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.sources.libraries import ROBOTICS
+from chatkit_rag.sources.library_docs import LibraryDocsOptions, LibraryDocsSource
 from chatkit_rag.stores.attachments import FileQuota
 from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.attachments_s3 import S3AttachmentStore
@@ -43,8 +47,9 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
     """The chat server over the data directory's threads and `index`."""
     return RagChatServer(
         build_store(settings),
-        sources=[CourseSource(index)],
+        sources=[CourseSource(index), *build_library_docs(settings)],
         model=build_model(settings),
+        mcp_servers=settings.mcp_servers,
         attachment_store=build_attachment_store(settings),
         quotas=Quotas(threads_per_reader=settings.threads_per_reader, messages_per_thread=settings.messages_per_thread),
         titles=True,
@@ -54,6 +59,17 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
 def build_evaluated_server(index: PassageIndex) -> RagChatServer:
     """A server over `index` that keeps nothing and asks no language model: what answers are made of can be measured."""
     return RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=ExtractiveModel())
+
+
+def build_library_docs(settings: Settings) -> list[LibraryDocsSource]:
+    """The documentation of libraries, where it is wanted and there is a key for it."""
+    key = settings.context7_api_key.get_secret_value() if settings.context7_api_key else ""
+    if not (settings.context7_enabled and key):
+        return []
+    over_mcp = settings.context7_url.rstrip("/").endswith("/mcp")
+    service = (Context7Mcp if over_mcp else Context7)(api_key=key, url=settings.context7_url)
+    options = LibraryDocsOptions(results=settings.context7_max_results, seconds=settings.library_docs_seconds)
+    return [LibraryDocsSource(service, libraries=settings.libraries or ROBOTICS, options=options)]
 
 
 def build_store(settings: Settings) -> SQLiteStore | PostgresStore | CachedStore:

@@ -25,6 +25,12 @@ week: call it for what the course, a module or a week holds.
 """
 """What stands behind the instructions where the source has pages to read."""
 
+LIBRARIES = """\
+- Passages that name a library are from that library's own documentation, not from the course: say so where you use \
+them, and cite them like the others. library_docs looks further into the documentation of a library.
+"""
+"""What stands behind the instructions where libraries can be looked up."""
+
 _LANGUAGES = 5
 """Of a reader's, in their order."""
 

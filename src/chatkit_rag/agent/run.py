@@ -48,7 +48,7 @@ from chatkit_rag.agent.pieces import Pieces
 from chatkit_rag.agent.told import client_tool_call, end_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
-from chatkit_rag.documents import Citation, Hit, without_code
+from chatkit_rag.documents import Citation, Hit, LibraryPassage, without_code
 from chatkit_rag.errors import ModelFailed
 
 SAID = {"message", "reasoning"}
@@ -295,6 +295,8 @@ def annotation_of(citation: Citation) -> Annotation:
     passage = citation.passage
     title = _BETWEEN_HEADINGS.join(passage.heading_path)
     source = URLSource(title=title, description=excerpt(passage.text), url=passage.url)
+    if isinstance(passage, LibraryPassage):
+        source.group, source.attribution = passage.type, passage.library
     return Annotation(index=citation.index, source=source)
 
 

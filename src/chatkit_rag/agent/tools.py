@@ -1,4 +1,4 @@
-"""What the model can do: search the course, read a page of it, see how it is organised.
+"""What the model can do: search the course, read a page of it, see how it is organised, look a library up.
 
 Each tool is of use in any agent of the Agents SDK. In an agent whose context is a `TurnContext` it searches as the
 reader who asks, and its passages are numbered among those of the turn; elsewhere it sees what everybody sees, and
@@ -18,11 +18,12 @@ from pydantic import Field
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.documents import Hit, Passage
+from chatkit_rag.documents import Hit, LibraryPassage, Passage
 from chatkit_rag.ingestion.passages import cut_passages
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.sources.library_docs import SWITCH, LibraryDocsSource
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ SEARCH_COURSE = "search_course"
 """The tool's name: the instructions use it, and retrieval first appears under it."""
 READ_PAGE = "read_course_page"
 OUTLINE = "course_outline"
+LIBRARY_DOCS = "library_docs"
 
 _ANYBODY = RequestContext(principal=Principal("agent"))
 _PAGE_CHARACTERS = 20_000
@@ -110,6 +112,28 @@ def outline_tool(source: CourseSource, *, name: str = OUTLINE) -> FunctionTool:
     return outline
 
 
+def library_docs_tool(source: LibraryDocsSource, *, name: str = LIBRARY_DOCS) -> FunctionTool:
+    """A tool that looks into the documentation of a library that the course uses, and numbers what it finds."""
+
+    @function_tool(name_override=name, failure_error_function=_failed)
+    async def library_docs(
+        context: RunContextWrapper[Any],
+        library: Annotated[str, Field(description="The library's name", max_length=100)],
+        question: Annotated[str, Field(description="What to look up: one matter, in a sentence", max_length=500)],
+    ) -> str:
+        """Looks into a library's own documentation. Returns numbered passages; cite them by their numbers."""
+        reader = _reader(context)
+        if reader.metadata.get(SWITCH) is False:
+            return _dump({"error": "the reader wants no documentation of libraries in this answer", "passages": []})
+        known = source.named_in(library)
+        if known is None:
+            return _dump({"error": "the course does not use this library", "libraries": source.libraries})
+        found = await source.look_up(known, question, reader)
+        return numbered(found.hits, _numbering(context))
+
+    return library_docs
+
+
 def numbered(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> str:
     """The passages as the model gets them, each with its number."""
     return _dump(_passages(hits, number_of))
@@ -122,6 +146,7 @@ def _passages(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> dict[
             "number": number_of(hit.passage),
             "page": hit.passage.title,
             "heading": " > ".join(hit.passage.heading_path),
+            **({"library": hit.passage.library} if isinstance(hit.passage, LibraryPassage) else {}),
             "relevance": round(hit.score / best, 2),
             "text": hit.text,
         }

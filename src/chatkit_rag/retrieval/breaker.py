@@ -34,3 +34,8 @@ class CircuitBreaker:
         self._failures += 1
         if self._failures >= self._most:
             self._closed_until = self._clock() + self._pause
+
+    def pause_for(self, seconds: float) -> None:
+        """It is known for how long it will not work."""
+        self._failures = self._most
+        self._closed_until = self._clock() + seconds
