@@ -8,10 +8,10 @@ from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.store import AttachmentStore
 from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
 
+from chatkit_rag.agent.attachments import FileReader, reads_files, stream_about_files
 from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
-from chatkit_rag.agent.direct import stream_shortest
-from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, written_by
+from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text, written_by
 from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
 from chatkit_rag.agent.mcp_servers import McpConnection, McpServers
 from chatkit_rag.agent.models import ChosenModel, choose_model
@@ -116,6 +116,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             model=self.chosen_model.model,
             tools=bounded([search_tool(first), *reading, *looking_up, *tools], self._tool_bounds),
         )
+        self._files = FileReader(attachment_store)
         self._opened = AsyncExitStack()
 
     @property
@@ -185,9 +186,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
         turn = TurnContext(thread=thread, store=self.store, request_context=context)
         history = await self._history(thread, message, context)
         asked = [item for item in history if isinstance(item, UserMessageItem)]
-        question = search_query(asked)
+        answering = agent or self._equipped_agent()
+        files = await self._files.read(message, answering.model, context)
+        for notice in files.notices:
+            yield notice
+        question = search_query(asked) or files.query
         found = await self.retrieve(question, context)
-        if found.weak:
+        if found.weak and not (files.are_given and reads_files(answering.model)):
             async for event in stream_text(in_language(NOT_COVERED, languages_of(context)), turn):
                 yield event
             self._name(thread, asked)
@@ -195,10 +200,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
         note = in_readers_words(reader_note(context))
         first = await self._first_question(thread, history, context)
         talk = conversation(history, self.history, first=first)
-        spoken = [*talk, *retrieval_first(question, found.hits, turn)]
         if note:
-            spoken.insert(0, {"role": "user", "content": note})
-        async with aclosing(stream_shortest(agent or self._equipped_agent(), spoken, turn)) as events:
+            talk.insert(0, {"role": "user", "content": note})
+        searched = retrieval_first(question, found.hits, turn)
+        wrote = bool(message and message_text(message))
+        async with aclosing(stream_about_files(files, answering, talk, turn, wrote=wrote, behind=searched)) as events:
             async for event in events:
                 yield event
         self._name(thread, asked)

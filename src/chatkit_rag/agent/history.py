@@ -25,7 +25,8 @@ from chatkit.types import (
 
 from chatkit_rag.agent.tokens import estimated_tokens
 
-_NOTE = "(Note of the chat, not of the reader: {})"
+NOTE = "(Note of the chat, not of the reader: {})"
+"""Says to the model that the reader did not write this."""
 _IMITATION = re.compile(r"\(\s*(note\s+of\s+the\s+chat)", re.IGNORECASE)
 _CUT = " […] "
 _LONGEST = 4
@@ -146,7 +147,13 @@ def _chosen(older: Sequence[_Told], opening: _Told | None, left: int) -> set[_To
 def _messages(item: ThreadItem) -> list[TResponseInputItem]:
     match item:
         case UserMessageItem():
-            return [{"role": "user", "content": in_readers_words(text)}] if (text := message_text(item)) else []
+            said: list[TResponseInputItem] = []
+            if item.attachments:
+                names = orjson.dumps([file.name for file in item.attachments]).decode()
+                said.append({"role": "user", "content": NOTE.format(f"files attached: {in_readers_words(names)}")})
+            if text := message_text(item):
+                said.append({"role": "user", "content": in_readers_words(text)})
+            return said
         case AssistantMessageItem():
             text = "\n".join(part.text for part in item.content).strip()
             return [{"role": "assistant", "content": text}] if text else []
@@ -155,7 +162,7 @@ def _messages(item: ThreadItem) -> list[TResponseInputItem]:
         case StructuredInputItem() if item.status != "pending":
             return [{"role": "user", "content": in_readers_words("\n\n".join(map(_answer_text, item.inputs)))}]
         case WidgetItem() | GeneratedImageItem() | SDKHiddenContextItem():
-            return [{"role": "user", "content": _NOTE.format(note)}] if (note := _noted(item)) else []
+            return [{"role": "user", "content": NOTE.format(note)}] if (note := _noted(item)) else []
         case _:
             return []
 

@@ -111,6 +111,15 @@ class StoredFile:
     """Raises FilesUnavailable where the rest cannot be read."""
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """What an attachment store has whose files can be read; of one without it, the model gets none."""
+
+    async def read(self, attachment_id: str, context: RequestContext) -> StoredFile:
+        """The owner's file. Raises NotFound and FilesUnavailable."""
+        ...
+
+
 class NewFile(Protocol):
     """A file on its way into place; without `publish`, it never was."""
 

@@ -18,6 +18,10 @@ RASTER_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 
+PDF = "application/pdf"
+WORD_DOCUMENT = f"{_OFFICE}wordprocessingml.document"
+PRESENTATION = f"{_OFFICE}presentationml.presentation"
+
 
 def _zip(first_entry: bytes) -> bytes:
     """A ZIP archive whose first entry has this name; the name stands behind 30 bytes."""
@@ -37,20 +41,21 @@ _SIGNATURES: dict[str, re.Pattern[bytes]] = {
         "image/jpeg": rb"\xff\xd8\xff",
         "image/gif": rb"GIF8[79]a",
         "image/webp": rb"RIFF.{4}WEBP",
-        "application/pdf": rb"%PDF-\d",
-        f"{_OFFICE}wordprocessingml.document": _office(b"word"),
+        PDF: rb"%PDF-\d",
+        WORD_DOCUMENT: _office(b"word"),
         f"{_OFFICE}spreadsheetml.sheet": _office(b"xl"),
-        f"{_OFFICE}presentationml.presentation": _office(b"ppt"),
+        PRESENTATION: _office(b"ppt"),
         f"{_OPEN_DOCUMENT}text": _zip(rb"mimetypeapplication/vnd\.oasis\.opendocument\.text(?!-)"),
         f"{_OPEN_DOCUMENT}spreadsheet": _zip(rb"mimetypeapplication/vnd\.oasis\.opendocument\.spreadsheet(?!-)"),
         f"{_OPEN_DOCUMENT}presentation": _zip(rb"mimetypeapplication/vnd\.oasis\.opendocument\.presentation(?!-)"),
     }.items()
 }
 
-_TEXTS = frozenset({"text/plain", "text/markdown", "text/csv", "application/json"})
+TEXTS = frozenset({"text/plain", "text/markdown", "text/csv", "application/json"})
+"""What can be read as it is."""
 _NOT_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
-MEDIA_TYPES = frozenset(_SIGNATURES) | _TEXTS
+MEDIA_TYPES = frozenset(_SIGNATURES) | TEXTS
 """All kinds that can be told by their bytes. SVG and HTML, which run scripts, are not among them."""
 
 _BY_ENDING = {
@@ -59,10 +64,10 @@ _BY_ENDING = {
     ".jpeg": "image/jpeg",
     ".gif": "image/gif",
     ".webp": "image/webp",
-    ".pdf": "application/pdf",
-    ".docx": f"{_OFFICE}wordprocessingml.document",
+    ".pdf": PDF,
+    ".docx": WORD_DOCUMENT,
     ".xlsx": f"{_OFFICE}spreadsheetml.sheet",
-    ".pptx": f"{_OFFICE}presentationml.presentation",
+    ".pptx": PRESENTATION,
     ".odt": f"{_OPEN_DOCUMENT}text",
     ".ods": f"{_OPEN_DOCUMENT}spreadsheet",
     ".odp": f"{_OPEN_DOCUMENT}presentation",
@@ -72,6 +77,12 @@ _BY_ENDING = {
     ".csv": "text/csv",
     ".json": "application/json",
 }
+_CODE = re.compile(
+    r"\.(?:c|cc|cfg|cpp|cs|css|go|h|hpp|ini|ipynb|java|js|jsx|kt|launch|log|lua|m|msg|php|py|pyi|r|rb|rs|sh|sql|srv|swift"
+    r"|toml|ts|tsx|urdf|xacro|yaml|yml)\Z",
+    re.IGNORECASE,
+)
+"""Endings of what is text, whatever the many names are that browsers have for it; `.ts` is a video to some."""
 _OTHER_NAMES = {"image/jpg": "image/jpeg", "text/x-markdown": "text/markdown", "application/csv": "text/csv"}
 # Browsers say the first two where the system knows no better, and the third of CSV on Windows with Excel.
 _SAYS_NOTHING = frozenset({"", "application/octet-stream", "application/vnd.ms-excel"})
@@ -89,13 +100,15 @@ def media_type_of(declared: str, name: str) -> str:
     """
     media_type = declared.partition(";")[0].strip().lower()
     if media_type in _SAYS_NOTHING:
-        return _BY_ENDING.get(_ending(name).lower(), "")
+        media_type = _BY_ENDING.get(_ending(name).lower(), "")
+    if media_type not in MEDIA_TYPES and _CODE.search(name):
+        return "text/plain"
     return _OTHER_NAMES.get(media_type, media_type)
 
 
 def looks_like(media_type: str, head: bytes) -> bool:
     """Whether a file that begins with `head` (`HEAD_BYTES`, or all that there is) can be of a kind of `MEDIA_TYPES`."""
-    if media_type in _TEXTS:
+    if media_type in TEXTS:
         known = any(signature.match(head) for signature in _SIGNATURES.values())
         return not known and not _NOT_IN_TEXT.search(head)
     return bool(_SIGNATURES[media_type].match(head))
