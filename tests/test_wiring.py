@@ -171,6 +171,11 @@ class TestLibraries:
         with pytest.raises(ConfigurationError, match="an address begins with https://"):
             Settings.read(**setting)
 
+    @pytest.mark.parametrize("known", ["ros2/docs", "/ros2", "/ros2/docs/jazzy/1", "https://docs.ros.org/en"])
+    def test_an_id_is_one_of_context7_s(self, known: str):
+        with pytest.raises(ConfigurationError, match=r"libraries\.ros2"):
+            Settings.read(libraries={"ros2": known})
+
     async def test_the_tools_of_the_mcp_servers_in_the_settings_are_the_model_s(
         self, tmp_path: Path, context7: Context7Server
     ):

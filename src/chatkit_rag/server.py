@@ -76,7 +76,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             instructions: what the model is told; replaces the default text.
             tools: what the model may call besides searching.
             mcp_servers: addresses of MCP servers of the site's own, whose tools the model may call, too. One that is
-                not there is left out, and tried again later.
+                not there is left out, and tried again later. An `agent` of the site's own brings its own.
             agent: an agent of the site's own instead of one made of model, instructions and tools.
             attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.

@@ -4,7 +4,7 @@ import json
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,6 +20,8 @@ PREFIX = "CHATKIT_RAG_"
 FILE = "chatkit-rag.toml"
 
 _SQLITE = "sqlite:///"
+_LIBRARY_ID = r"^(/[^/\s]+/[^/\s]+([/@][^/\s]+)?)?$"
+"""As Context7 has them: `/owner/name`, perhaps with a version; or nothing."""
 
 
 def _common(name: str, *, old: str = "") -> AliasChoices:
@@ -114,7 +116,7 @@ class Settings(BaseSettings):
     """Where Context7 is asked: its HTTP interface, or its MCP server, whose address ends with `/mcp`."""
     library_docs_seconds: float = Field(default=3.0, gt=0, le=30)
     """How long an answer waits for them."""
-    libraries: dict[str, str] = {}
+    libraries: dict[str, Annotated[str, Field(pattern=_LIBRARY_ID)]] = {}
     """The libraries that the course uses, by name, each with its id at Context7, or with an empty one."""
     mcp_servers: list[str] = []
     """Addresses of MCP servers whose tools the model may call."""

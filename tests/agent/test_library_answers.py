@@ -13,6 +13,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from agent.openai_server import model_at
 from chatkit_rag.agent.context7_mcp import Context7Mcp
+from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.tools import LIBRARY_DOCS, library_docs_tool
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.retrieval.edge import EdgeIndex
@@ -24,7 +25,7 @@ from chatkit_rag.sources.library_docs import LibraryDocs, LibraryDocsOptions, Li
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, ToolCall
 from chatkit_rag.wiring import build_library_docs
-from context7_server import ROS, SOURCE, Context7Server
+from context7_server import EXPLAINED, ROS, SOURCE, Context7Server
 from protocol.frames import COVERED, UNCOVERED, Answer, question, read_frames
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +112,8 @@ async def test_a_service_that_hangs_holds_the_first_word_up_for_its_budget_and_n
 ):
     context7.hangs = True
     options = LibraryDocsOptions(seconds=BUDGET)
+    async with serving(course_index, model) as server:  # what is made at the first question is made
+        await asked(server)
     async with serving(course_index, model, LibraryDocsSource(service, options=options)) as server:
         waits: dict[str, float] = {}
         for text in (PLAIN, COVERED):
@@ -162,6 +165,21 @@ async def test_what_the_course_does_not_cover_is_answered_from_the_documentation
 
     assert shown(model) == ["div", "div"]
     assert [annotation["source"]["group"] for annotation in answer.annotations] == ["library_docs"]
+
+
+async def test_the_answer_without_a_language_model_says_whose_sentences_it_has(
+    course_index: EdgeIndex, service: LibraryDocs
+):
+    sources = [CourseSource(course_index), LibraryDocsSource(service, libraries={"div": ROS, "ros2": ROS})]
+    server = RagChatServer(MemoryStore(), sources=sources, model=ExtractiveModel())
+    await server.open()
+    by_library, by_both = [await asked(server, text) for text in (UNCOVERED, COVERED)]
+    await server.close()
+
+    assert EXPLAINED in by_library.text
+    assert "of div's documentation" in by_library.text
+    assert "library_docs" in [annotation["source"].get("group") for annotation in by_library.annotations]
+    assert "rclpy" in by_both.text
 
 
 async def test_the_model_looks_further_into_a_library_and_cites_what_it_finds(

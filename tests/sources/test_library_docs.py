@@ -111,6 +111,33 @@ async def test_the_same_question_is_asked_once_while_it_is_remembered(
     assert (questions, len(context7.asked)) == (2, 3)
 
 
+async def test_many_who_ask_the_same_at_once_are_one_question_and_one_who_leaves_is_not_missed(
+    over_http: LibraryDocsSource, context7: Context7Server
+):
+    asking = [asyncio.ensure_future(over_http.search(QUESTION, ADA)) for _ in range(50)]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    found = await asyncio.gather(*asking[1:])
+
+    assert {len(one.hits) for one in found} == {2}
+    assert len(context7.asked) == 2
+
+
+async def test_what_is_asked_for_is_given_up_when_the_source_is_closed(context7: Context7Server):
+    context7.hangs = True
+    source = LibraryDocsSource(Context7(url=context7.api))
+    before = asyncio.all_tasks()
+    asking = asyncio.ensure_future(source.search(QUESTION, ADA))
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(1):
+        await source.close()
+        await asyncio.wait([asking])
+
+    assert asking.cancelled()
+    assert asyncio.all_tasks() == before
+
+
 @pytest.mark.parametrize("question", ["What is inertia?", "How does torch train?"])
 async def test_what_names_no_library_and_what_is_not_known_is_a_miss(source: LibraryDocsSource, question: str):
     assert await source.search(question, ADA) == Retrieved()

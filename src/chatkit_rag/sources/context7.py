@@ -118,7 +118,8 @@ class Context7:
         except (aiohttp.ClientError, OSError) as exc:
             raise LibraryDocsUnavailable(f"Context7 cannot be reached: {type(exc).__name__}") from exc
         if response.status in _UNKNOWN:
-            _log.warning("Context7 has nothing on %s: status %s", query.get("libraryId", ""), response.status)
+            library = query.get("libraryId") or query["libraryName"]
+            _log.warning("Context7 has nothing on %s: status %s", library, response.status)
             return None
         if response.status != 200:
             raise LibraryDocsUnavailable(

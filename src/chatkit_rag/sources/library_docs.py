@@ -122,6 +122,7 @@ class LibraryDocsSource:
         self._answers = TTLCache[tuple[str, str], tuple[Snippet, ...]](
             options.remembered, options.remembered_seconds, timer=clock
         )
+        self._asking: dict[tuple[str, str], asyncio.Future[tuple[Snippet, ...] | None]] = {}
 
     @property
     def libraries(self) -> list[str]:
@@ -146,14 +147,7 @@ class LibraryDocsSource:
         """As `search`, in the documentation of one of `libraries`."""
         if context.metadata.get(SWITCH) is False:
             return _NOTHING
-        asked = " ".join(question.split())[:_ASKED]
-        key = (library, asked.casefold())
-        snippets = self._answers.get(key)
-        if snippets is None:
-            snippets = await self._ask(library, asked)
-            if snippets is None:
-                return _NOTHING
-            self._answers[key] = snippets
+        snippets = await self._answer(library, " ".join(question.split())[:_ASKED])
         passages = [self._passage(library, snippet, context) for snippet in snippets if _is_web_address(snippet.url)]
         shown = passages[: limit or self._options.results]
         hits = tuple(Hit(passage=passage, score=1 / (rank + 1)) for rank, passage in enumerate(shown))
@@ -164,11 +158,30 @@ class LibraryDocsSource:
         await self._service.open()
 
     async def close(self) -> None:
-        """Closes the service."""
+        """Closes the service; what is still asked for is given up."""
+        asking = list(self._asking.values())
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         await self._service.close()
 
     async def ping(self) -> None:
         """Does nothing: answers go on without this source."""
+
+    async def _answer(self, library: str, question: str) -> tuple[Snippet, ...]:
+        """What is remembered, or else what the service says: once to all who ask the same at the same time."""
+        key = (library, question.casefold())
+        if key in self._answers:
+            return self._answers[key]
+        if key not in self._asking:
+            # Not a part of the first reader's answer, who may leave: it takes seconds at most, and `close` ends it.
+            asking = self._asking[key] = asyncio.ensure_future(self._ask(library, question))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        said = await asyncio.shield(self._asking[key])
+        if said is None:
+            return ()
+        self._answers[key] = said
+        return said
 
     async def _ask(self, name: str, question: str) -> tuple[Snippet, ...] | None:
         """What the service says; None where it does not answer, or is not asked at the moment."""

@@ -42,6 +42,9 @@ _RELEVANT = 0.6
 """A further passage counts when it fits at least so well, against the best."""
 
 _CLOSING = "*These are the course's own sentences: no language model is configured.*"
+_CLOSING_WITH_LIBRARY = (
+    "*These are sentences of the course and of {}'s documentation: no language model is configured.*"
+)
 
 _ENDS = tuple(".!?:。！？：।॥؟۔")  # noqa: RUF001 - these end sentences, or announce what follows
 _ANNOUNCES = (":", "：")  # noqa: RUF001 - likewise
@@ -57,6 +60,7 @@ class _Found:
     heading: str
     relevance: float
     text: str
+    library: str = ""
 
 
 class ExtractiveModel(Model):
@@ -129,13 +133,15 @@ def compose(question: str, found: Sequence[_Found]) -> str:
     paragraphs = [f"**{best.heading.split(' > ')[-1]}**", _cited(_beginning(best.text), best.number)]
     asked = _telling(question)
     further = [
-        f"- **{other.heading.split(' > ')[-1]}:** {_best_sentence(other.text, asked)} [{other.number}]"
+        (other, sentence)
         for other in others[:_FURTHER]
-        if other.relevance >= _RELEVANT and _best_sentence(other.text, asked)
+        if other.relevance >= _RELEVANT and (sentence := _best_sentence(other.text, asked))
     ]
     if further:
-        paragraphs += ["See also:", "\n".join(further)]
-    return "\n\n".join([*paragraphs, _CLOSING])
+        named = [f"- **{other.heading.split(' > ')[-1]}:** {said} [{other.number}]" for other, said in further]
+        paragraphs += ["See also:", "\n".join(named)]
+    library = next((one.library for one in (best, *(other for other, _ in further)) if one.library), "")
+    return "\n\n".join([*paragraphs, _CLOSING_WITH_LIBRARY.format(library) if library else _CLOSING])
 
 
 def _beginning(text: str) -> str:
