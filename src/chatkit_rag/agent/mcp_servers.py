@@ -121,7 +121,8 @@ class McpConnection:
 
     async def _check(self) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
+            # The SDK sends one request at a time: a slow call that is under way goes first.
+            async with asyncio.timeout(_CALL_SECONDS):
                 self._server.invalidate_tools_cache()
                 await self._server.list_tools()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the server is gone
