@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chatkit_rag.retrieval.reranking import Reranker
     from chatkit_rag.server import RagChatServer
     from chatkit_rag.settings import Settings
+    from chatkit_rag.sites import Site
     from chatkit_rag.sources.base import Source
     from chatkit_rag.sources.course import CourseSource
     from chatkit_rag.sources.library_docs import LibraryDocsSource
@@ -58,6 +59,7 @@ _HOMES = {
     "Reranker": "retrieval.reranking",
     "SQLiteStore": "stores.sql",
     "Settings": "settings",
+    "Site": "sites",
     "Source": "sources.base",
     "Store": "stores.base",
     "TurnContext": "agent.context",
@@ -93,6 +95,7 @@ __all__ = [
     "Reranker",
     "SQLiteStore",
     "Settings",
+    "Site",
     "Source",
     "Store",
     "TurnContext",

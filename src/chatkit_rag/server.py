@@ -1,9 +1,10 @@
 """`RagChatServer`: a ChatKit server that answers from a course's own pages."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 
-from agents import Agent, Model, Tool
+from agents import Agent, InputGuardrail, Model, OutputGuardrail, Tool
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.store import AttachmentStore
 from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
@@ -13,12 +14,14 @@ from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text, written_by
 from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
+from chatkit_rag.agent.manners import manners
 from chatkit_rag.agent.mcp_servers import McpConnection, McpServers
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.run import retrieval_first, stream_text
+from chatkit_rag.agent.tailoring import Choices, Instructions, as_chosen, declines, exercise_of, told_besides
 from chatkit_rag.agent.titles import title_of
 from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool, search_tool
 from chatkit_rag.context import RequestContext
@@ -29,6 +32,7 @@ from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.protocol.warming import complete_types, rehearse
 from chatkit_rag.retrieval.retriever import Retrieved
+from chatkit_rag.sites import FindSite, Site, Sites
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.sources.library_docs import LibraryDocsSource
@@ -54,10 +58,15 @@ class RagChatServer(ChatKitServer[RequestContext]):
         *,
         sources: Sequence[Source],
         model: str | Model | ChosenModel = "auto",
-        instructions: str = INSTRUCTIONS,
+        models: Mapping[str, str | Model | ChosenModel] | None = None,
+        instructions: Instructions = INSTRUCTIONS,
         tools: Sequence[Tool] = (),
+        tool_choices: Collection[str] = (),
         mcp_servers: Sequence[str | McpConnection] = (),
         agent: Agent[TurnContext] | None = None,
+        sites: Mapping[str, Site] | FindSite | None = None,
+        input_guardrails: Sequence[InputGuardrail[TurnContext]] = (),
+        output_guardrails: Sequence[OutputGuardrail[TurnContext]] = (),
         attachment_store: AttachmentStore[RequestContext] | None = None,
         limits: RequestLimits | None = None,
         turns: TurnOptions | None = None,
@@ -73,11 +82,17 @@ class RagChatServer(ChatKitServer[RequestContext]):
             sources: where answers come from. They are searched before the model's first word, all at the same time;
                 see `sources.together.search_together` for what the first has ahead of the others.
             model: see `agent.models.choose_model`.
+            models: further models, by the names that readers may choose them by, and sites.
             instructions: what the model is told; replaces the default text.
             tools: what the model may call besides searching.
+            tool_choices: the names of tools that readers may ask for.
             mcp_servers: addresses of MCP servers of the site's own, whose tools the model may call, too. One that is
                 not there is left out, and tried again later. An `agent` of the site's own brings its own.
-            agent: an agent of the site's own instead of one made of model, instructions and tools.
+            agent: an agent of the site's own instead of one made of model, instructions, tools and guardrails.
+            sites: the courses, by name, or a function that finds one; see `Site`.
+            input_guardrails: what looks at a question, as the Agents SDK has it; where one trips, the answer says that
+                the chat cannot help with it.
+            output_guardrails: what looks at an answer; where one trips, the answer is taken back.
             attachment_store: where the bytes of files go; without one the server takes none.
             limits: what a request may hold.
             turns: how answers follow each other in a thread, and how long they may take.
@@ -101,13 +116,16 @@ class RagChatServer(ChatKitServer[RequestContext]):
             history=self.history.items,
             answers_alone=self._answers_alone,
         )
-        self.chosen_model = model if isinstance(model, ChosenModel) else choose_model(model)
+        self.chosen_model = _chosen(model)
+        more = {name: _chosen(one) for name, one in (models or {}).items()}
+        self._choices = Choices(models=more, tools=frozenset(tool_choices))
+        self._sites = Sites(sites)
         first = self.sources[0]
         reading = [read_page_tool(first), outline_tool(first)] if isinstance(first, CourseSource) else []
         looking_up = [library_docs_tool(source) for source in self.sources if isinstance(source, LibraryDocsSource)][:1]
         told = instructions
         if instructions == INSTRUCTIONS:
-            told += (READING if reading else "") + (LIBRARIES if looking_up else "")
+            told = INSTRUCTIONS + (READING if reading else "") + (LIBRARIES if looking_up else "")
         self._tool_bounds = tool_bounds or ToolBounds()
         self._mcp_servers = McpServers(() if agent else mcp_servers)
         self.agent = agent or Agent[TurnContext](
@@ -115,9 +133,16 @@ class RagChatServer(ChatKitServer[RequestContext]):
             instructions=told,
             model=self.chosen_model.model,
             tools=bounded([search_tool(first), *reading, *looking_up, *tools], self._tool_bounds),
+            input_guardrails=list(input_guardrails),
+            output_guardrails=list(output_guardrails),
         )
         self._files = FileReader(attachment_store)
         self._opened = AsyncExitStack()
+
+    @property
+    def models(self) -> Mapping[str, ChosenModel]:
+        """Those that readers may choose, and sites have, by name."""
+        return self._choices.models
 
     @property
     def engine(self) -> Engine:
@@ -143,10 +168,11 @@ class RagChatServer(ChatKitServer[RequestContext]):
                 stack.push_async_callback(source.close)
             await self._mcp_servers.open()
             stack.push_async_callback(self._mcp_servers.close)
-            if isinstance(self.chosen_model.model, ResponsesModel):
-                await self.chosen_model.model.warm_up()
-            if self.chosen_model.connection is not None:
-                stack.push_async_callback(self.chosen_model.connection.close)
+            for chosen in (self.chosen_model, *self._choices.models.values()):
+                if isinstance(chosen.model, ResponsesModel):
+                    await chosen.model.warm_up()
+                if chosen.connection is not None:
+                    stack.push_async_callback(chosen.connection.close)
             self._opened = stack.pop_all()
 
     async def close(self) -> None:
@@ -183,16 +209,17 @@ class RagChatServer(ChatKitServer[RequestContext]):
         Where the search finds too little, the answer says that the course does not cover the question, and no model
         is asked. `agent` replaces the server's own; it gets the same passages first.
         """
+        context, site = await self._at_site(thread, context)
         turn = TurnContext(thread=thread, store=self.store, request_context=context)
         history = await self._history(thread, message, context)
         asked = [item for item in history if isinstance(item, UserMessageItem)]
-        answering = agent or self._equipped_agent()
+        answering = agent or as_chosen(self._equipped_agent(), site, asked, self._choices)
         files = await self._files.read(message, answering.model, context)
         for notice in files.notices:
             yield notice
         question = search_query(asked) or files.query
         found = await self.retrieve(question, context)
-        if found.weak and not (files.are_given and reads_files(answering.model)):
+        if found.weak and declines(site, answering) and not (files.are_given and reads_files(answering.model)):
             async for event in stream_text(in_language(NOT_COVERED, languages_of(context)), turn):
                 yield event
             self._name(thread, asked)
@@ -204,6 +231,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
             talk.insert(0, {"role": "user", "content": note})
         searched = retrieval_first(question, found.hits, turn)
         wrote = bool(message and message_text(message))
+        if agent is None:
+            answering = told_besides(answering, manners(site, exercise_of(site, context, found)))
         async with aclosing(stream_about_files(files, answering, talk, turn, wrote=wrote, behind=searched)) as events:
             async for event in events:
                 yield event
@@ -252,6 +281,18 @@ class RagChatServer(ChatKitServer[RequestContext]):
         before = await self._engine.store.load_thread_items(thread.id, message.id, self.history.items, "desc", context)
         return [message, *before.data]
 
+    async def _at_site(self, thread: ThreadMetadata, context: RequestContext) -> tuple[RequestContext, Site]:
+        """The request as one about the thread's site, which it is about from its first turn on."""
+        kept = thread.metadata.get("site", "")
+        name, site = await self._sites.find(context, kept)
+        if not name:
+            return context, site
+        if name != kept:
+            thread.metadata = {**thread.metadata, "site": name}
+        page = context.page if context.page and site.holds(context.page.url) else None
+        languages = (*context.languages, site.language) if site.language else context.languages
+        return replace(context, site=name, page=page, languages=languages), site
+
     async def _first_question(
         self, thread: ThreadMetadata, history: Sequence[ThreadItem], context: RequestContext
     ) -> UserMessageItem | None:
@@ -268,3 +309,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
             first = asked[-1]
             files = ", ".join(file.name for file in first.attachments)
             thread.title = title_of(written_by(first) or files) or None
+
+
+def _chosen(model: str | Model | ChosenModel) -> ChosenModel:
+    return model if isinstance(model, ChosenModel) else choose_model(model)

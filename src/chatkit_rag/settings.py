@@ -1,11 +1,11 @@
 """Settings, from arguments, the environment, `.env` and `chatkit-rag.toml`: the only reader of the environment."""
 
-import json
 import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from chatkit_rag.errors import ConfigurationError
+from chatkit_rag.sites import Site
 
 PREFIX = "CHATKIT_RAG_"
 FILE = "chatkit-rag.toml"
@@ -54,6 +55,10 @@ class Settings(BaseSettings):
     """The language of the course, by its English name or its code: `urdu`, `ur`."""
     model: str = "auto"
     """`auto`, `extractive`, an OpenAI model, `chat:NAME`, or `litellm/MAKER/NAME`."""
+    models: dict[str, str] = {}
+    """Further models, by the names that readers may choose them by, and sites."""
+    sites: dict[str, Site] = {}
+    """The courses by name, each with an address and manners of its own."""
     embedder: str = "none"
     """`none`, `openai:NAME`, `fastembed:NAME` or `cohere:NAME`: what search by meaning needs besides."""
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=_common("OPENAI_API_KEY"))
@@ -221,7 +226,7 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
             else:
-                text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+                text = orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
             os.environ[f"{PREFIX}{name.upper()}"] = text  # noqa: TID251 - this is the module that may
 
 

@@ -49,6 +49,8 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
         build_store(settings),
         sources=[CourseSource(index), *build_library_docs(settings)],
         model=build_model(settings),
+        models={name: build_model(settings, model) for name, model in settings.models.items()},
+        sites=settings.sites or None,
         mcp_servers=settings.mcp_servers,
         attachment_store=build_attachment_store(settings),
         quotas=Quotas(threads_per_reader=settings.threads_per_reader, messages_per_thread=settings.messages_per_thread),
@@ -154,10 +156,10 @@ def retention_of(settings: Settings) -> timedelta | None:
     return None if settings.retention_days is None else timedelta(days=settings.retention_days)
 
 
-def build_model(settings: Settings) -> ChosenModel:
-    """The model that answers."""
+def build_model(settings: Settings, name: str = "") -> ChosenModel:
+    """The model that answers, or the one of another name."""
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-    return choose_model(settings.model, api_key=key, base_url=settings.openai_base_url)
+    return choose_model(name or settings.model, api_key=key, base_url=settings.openai_base_url)
 
 
 def create_app(

@@ -6,7 +6,7 @@ from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.testing import FakeModelServer
 
 
-def model_at(model: FakeModelServer) -> ChosenModel:
+def model_at(model: FakeModelServer, name: str = "fake") -> ChosenModel:
     """A model behind `model`'s interface; what fails is not tried again, so that each fault is met once."""
-    lean = ResponsesModel("fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1))
-    return ChosenModel(model=lean, label="fake", costs_money=False, connection=lean)
+    lean = ResponsesModel(name, api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1))
+    return ChosenModel(model=lean, label=name, costs_money=False, connection=lean)

@@ -24,6 +24,20 @@ NOT_COVERED = {
 }
 """The answer where the course does not have it."""
 
+REFUSED = {
+    "en": "I cannot help with that here. Please ask about the course.",
+    "de": "Dabei kann ich hier nicht helfen. Bitte fragen Sie nach dem Kurs.",
+    "es": "No puedo ayudar con eso aquí. Por favor, pregunte sobre el curso.",
+    "fr": "Je ne peux pas vous aider pour cela ici. Posez plutôt une question sur le cours.",
+    "pt": "Não posso ajudar com isso aqui. Por favor, pergunte sobre o curso.",
+    "ar": "لا أستطيع المساعدة في هذا هنا. من فضلك اسأل عن الدورة.",
+    "hi": "मैं यहाँ इसमें मदद नहीं कर सकता। कृपया पाठ्यक्रम के बारे में पूछें।",
+    "ur": "میں یہاں اس میں مدد نہیں کر سکتا۔ براہ کرم کورس کے بارے میں پوچھیں۔",
+    "ja": "ここではお手伝いできません。コースについて質問してください。",
+    "zh": "我在这里无法帮您处理这个问题。请就课程提问。",
+}
+"""The answer where a guardrail of the site's has stopped one."""
+
 SEARCHING = {
     "en": "Searching the course …",
     "de": "Suche im Kurs …",

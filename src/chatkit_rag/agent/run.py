@@ -4,6 +4,7 @@ Our own translation of the SDK's stream, beside ChatKit's: it stops the run when
 ids, and takes citations from the turn's passages only.
 """
 
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from functools import lru_cache
@@ -20,7 +21,11 @@ from agents import (
     StreamEvent,
     TResponseInputItem,
 )
-from agents.exceptions import AgentsException
+from agents.exceptions import (
+    AgentsException,
+    InputGuardrailTripwireTriggered,
+    OutputGuardrailTripwireTriggered,
+)
 from chatkit import types
 from chatkit.types import (
     Annotation,
@@ -32,6 +37,7 @@ from chatkit.types import (
     AssistantMessageItem,
     ThreadItemAddedEvent,
     ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
     ThreadItemUpdatedEvent,
     ThreadStreamEvent,
     URLSource,
@@ -41,15 +47,19 @@ from pydantic import BaseModel
 
 from chatkit_rag.agent.citations import CitationReader
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.instructions import languages_of
 from chatkit_rag.agent.links import LinkReader
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.openai_failures import failure_of
+from chatkit_rag.agent.phrases import REFUSED, in_language
 from chatkit_rag.agent.pieces import Pieces
-from chatkit_rag.agent.told import client_tool_call, end_workflow, progress, with_told
+from chatkit_rag.agent.told import client_tool_call, end_workflow, leave_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
 from chatkit_rag.documents import Citation, Hit, LibraryPassage, without_code
 from chatkit_rag.errors import ModelFailed
+
+_log = logging.getLogger(__name__)
 
 SAID = {"message", "reasoning"}
 """What a model says; all else in a response of its is to be carried out."""
@@ -92,8 +102,12 @@ async def stream_answer(
         asked = client_tool_call(turn, answer.called)
         for shown in (*answer.end.release(is_last=not asked), *asked):
             yield shown
-        if turn.workflow_item is not None:  # left open by the tools, to go on in a later turn
-            await turn.store.add_thread_item(turn.thread.id, turn.workflow_item, turn.request_context)
+        await leave_workflow(turn)
+    except (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered) as exc:
+        _log.info("a guardrail stopped an answer: %s", exc.guardrail_result.guardrail.get_name())
+        refusal = in_language(REFUSED, languages_of(turn.request_context))
+        for shown in (*answer.withdrawn(), *_whole_answer(refusal, turn)):
+            yield shown
     except (OpenAIError, AgentsException) as exc:
         for shown in answer.end.release():  # a whole message is one, whatever came behind it
             yield shown
@@ -118,6 +132,7 @@ class _RunAnswer:
         self.end = AnswerEnd()
         self.called: RunItemStreamEvent | None = None
         """The last call of a tool."""
+        self._made: list[str] = []
 
     def see(self, event: StreamEvent | ThreadStreamEvent) -> Sequence[ThreadStreamEvent]:
         """What the reader sees of what happens. Raises ResponseFailed where the model declined."""
@@ -129,8 +144,15 @@ class _RunAnswer:
                 return [*self.end.release(), *progress(event, self._turn)]
             case RunItemStreamEvent() | AgentUpdatedStreamEvent():
                 return ()
+            case ThreadItemAddedEvent() | ThreadItemDoneEvent():
+                self._made.append(event.item.id)
+                return [*self.end.release(), event]
             case _:
                 return [*self.end.release(), event]
+
+    def withdrawn(self) -> list[ThreadStreamEvent]:
+        """Takes away what was shown of the answer."""
+        return [ThreadItemRemovedEvent(item_id=id_) for id_ in dict.fromkeys(self._made)]
 
     def _take(self, data: Any) -> Sequence[ThreadStreamEvent]:
         message = self._message
@@ -139,6 +161,7 @@ class _RunAnswer:
                 return message.feed(data.delta)
             case "response.output_item.added" if data.item.type == "message":
                 self._message = AnswerMessage(self._turn)
+                self._made.append(self._message.id)
                 opening = [self._message.added(), self._message.begun()]
                 return [*self.end.release(), *end_workflow(self._turn), *opening]
             case "response.output_item.done" if data.item.type == "message" and message is not None:
@@ -154,12 +177,14 @@ class _RunAnswer:
 
 async def stream_text(text: str, turn: TurnContext) -> AsyncIterator[ThreadStreamEvent]:
     """A ready answer, as the events that a model's would come as."""
-    message = AnswerMessage(turn)
-    yield message.added()
-    yield message.begun()
-    end = AnswerEnd()
-    for event in [*message.feed(text), *end.hold(message.finish()), *end.release(is_last=True)]:
+    for event in _whole_answer(text, turn):
         yield event
+
+
+def _whole_answer(text: str, turn: TurnContext) -> list[ThreadStreamEvent]:
+    message, end = AnswerMessage(turn), AnswerEnd()
+    opening = [message.added(), message.begun()]
+    return [*opening, *message.feed(text), *end.hold(message.finish()), *end.release(is_last=True)]
 
 
 def retrieval_first(question: str, hits: Sequence[Hit], turn: TurnContext) -> list[TResponseInputItem]:
@@ -213,6 +238,11 @@ class AnswerMessage:
         self._annotations: list[Annotation] = []
         self._id = turn.generate_id("message")
         self._item = AssistantMessageItem(id=self._id, thread_id=turn.thread.id, created_at=utc_now(), content=[])
+
+    @property
+    def id(self) -> str:
+        """What the thread calls it."""
+        return self._id
 
     def added(self) -> ThreadItemAddedEvent:
         """The message begins, empty."""

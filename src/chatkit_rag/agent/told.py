@@ -89,6 +89,12 @@ def end_workflow(turn: TurnContext) -> list[ThreadStreamEvent]:
     return [ThreadItemDoneEvent(item=item)]
 
 
+async def leave_workflow(turn: TurnContext) -> None:
+    """Stores the workflow that tools have left open at the end of a run: a later turn may go on with it."""
+    if turn.workflow_item is not None:
+        await turn.store.add_thread_item(turn.thread.id, turn.workflow_item, turn.request_context)
+
+
 def client_tool_call(turn: TurnContext, called: RunItemStreamEvent | None) -> list[ThreadStreamEvent]:
     """What the reader's browser is asked to do, where a tool has asked for it; `called` is the call that led to it."""
     if turn.client_tool_call is None:

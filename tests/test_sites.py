@@ -1,0 +1,291 @@
+"""Several courses in one installation, each with manners of its own, over the wire."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from agents import Agent, GuardrailFunctionOutput, RunContextWrapper, input_guardrail, output_guardrail
+
+from agent.openai_server import model_at
+from chatkit_rag.agent.instructions import INSTRUCTIONS
+from chatkit_rag.asgi.app import ChatApp
+from chatkit_rag.context import Principal
+from chatkit_rag.documents import Document, Section
+from chatkit_rag.ingestion.pipeline import ingest
+from chatkit_rag.retrieval.memory import MemoryIndex
+from chatkit_rag.server import RagChatServer
+from chatkit_rag.settings import Settings
+from chatkit_rag.sites import Site
+from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.testing import FakeModelServer, ToolCall
+from chatkit_rag.wiring import build_server
+from protocol.frames import Answer, items_of, message, question, stream
+
+pytestmark = pytest.mark.anyio
+
+ROBOTS, BREAD = "https://example.org/robots", "https://example.org/robots/bread"
+"""The second lies below the first."""
+ASKED = "How long does it rise?"
+SITES = {"robots": Site(url=ROBOTS), "bread": Site(url=BREAD)}
+
+Chat = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+def pages(site: str) -> list[Document]:
+    def page(path: str, title: str, text: str) -> Document:
+        return Document(path=path, title=title, sections=(Section(heading_path=(title,), blocks=(text,)),))
+
+    said = f"How long does it rise? In the course on {site} it rises for an hour."
+    return [page("/rise", f"Rising in {site}", said), page("/exercises/rise", "Exercise", "Let the lift rise twice.")]
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModelServer]:
+    with FakeModelServer(answer="An hour [1].") as model:
+        yield model
+
+
+def reading(app: ChatApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+@pytest.fixture
+def chat(model: FakeModelServer) -> Chat:
+    """A chat over both courses, whose server has further options."""
+
+    @asynccontextmanager
+    async def chat(reader: Principal | None = None, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+        index = MemoryIndex()
+        for site, url in (("robots", ROBOTS), ("bread", BREAD)):
+
+            async def documents(site: str = site) -> AsyncIterator[Document]:
+                for page in pages(site):
+                    yield page
+
+            await ingest(documents(), index, site=site, url=url)
+        server = RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=model_at(model), **options)
+        app = ChatApp(server, authenticate=lambda _: reader or Principal("ada"))
+        async with (
+            app.lifespan(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
+        ):
+            yield http
+
+    return chat
+
+
+async def ask(http: httpx.AsyncClient, thread_id: str | None = None, words: str = ASKED, **sent: Any) -> Answer:
+    body = question(words, thread_id)
+    options = {name: sent.pop(name) for name in ("model", "tool_choice") if name in sent}
+    body["params"]["input"] = message(words, inference_options=options)
+    return await stream(http, {**body, "metadata": sent})
+
+
+def at(address: str, path: str = "/rise") -> dict[str, Any]:
+    return {"pageContext": {"url": f"{address}{path}", "path": path}}
+
+
+def cited(answer: Answer) -> str:
+    return answer.annotations[0]["source"]["url"]
+
+
+def told(model: FakeModelServer) -> str:
+    """The instructions of the newest request."""
+    return model.requests[-1]["instructions"]
+
+
+class TestWhichSite:
+    @pytest.mark.parametrize(
+        ("sent", "site"),
+        [
+            (at(ROBOTS), ROBOTS),
+            (at(BREAD), BREAD),
+            (at(ROBOTS, ""), ROBOTS),
+            ({**at(ROBOTS), "site": "bread"}, BREAD),
+        ],
+    )
+    async def test_a_new_thread_is_about_the_one_it_names_or_the_page_is_below(
+        self, chat: Chat, sent: dict[str, Any], site: str
+    ):
+        async with chat(sites=SITES) as http:
+            assert cited(await ask(http, **sent)) == f"{site}/rise"
+
+    async def test_it_stays_whatever_page_is_open_later(self, chat: Chat, model: FakeModelServer):
+        async with chat(sites=SITES) as http:
+            first = await ask(http, **at(BREAD))
+            later = await ask(http, first.thread_id, **at("https://elsewhere.example"))
+
+        assert cited(later) == f"{BREAD}/rise"
+        assert "open page" not in str(model.requests[-1]["input"])
+
+    async def test_an_address_that_only_begins_alike_is_another(self, chat: Chat):
+        async with chat(sites={"robots": SITES["robots"]}, reader=Principal("ada", sites=("robots",))) as http:
+            assert cited(await ask(http, **at(f"{ROBOTS}-old"))) == f"{ROBOTS}/rise"  # the only one that is open
+
+    async def test_one_that_is_not_open_to_the_reader_is_refused(self, chat: Chat):
+        async def find(name: str) -> Site | None:
+            return SITES.get(name)
+
+        async with chat(sites=find, reader=Principal("ada", sites=("bread",))) as http:
+            assert cited(await ask(http, **at(ROBOTS))) == f"{BREAD}/rise"
+            refused = await http.post("/", json={**question(ASKED), "metadata": {"site": "robots"}})
+            assert refused.status_code == 403
+
+    async def test_an_unknown_one_has_no_pages(self, chat: Chat, model: FakeModelServer):
+        async with chat(sites=SITES) as http:
+            answer = await ask(http, site="nothing")
+
+        assert "does not cover" in answer.text
+        assert model.requests == []
+
+
+class TestManners:
+    async def test_a_site_adds_its_own_and_nothing_changes_elsewhere(self, chat: Chat, model: FakeModelServer):
+        site = Site(url=BREAD, instructions="Be warm.", answer_language="French", tutor="hint", off_topic="answer")
+        async with chat(sites={**SITES, "bread": site}) as http:
+            await ask(http, **at(BREAD))
+            with_manners = told(model)
+            await ask(http, **at(ROBOTS))
+
+        assert with_manners.startswith(told(model))
+        assert told(model).startswith(INSTRUCTIONS)
+        more = with_manners.removeprefix(told(model))
+        assert all(words in more for words in ("Be warm.", "Answer in French", "Lead the reader", "generally known"))
+
+    @pytest.mark.parametrize(
+        ("path", "words", "policy"),
+        [
+            ("/exercises/rise", ASKED, "Give hints"),
+            ("/rise", "What does the lift do twice in the exercise?", "Give hints"),
+            ("/rise", ASKED, ""),
+        ],
+    )
+    async def test_at_an_exercise_its_solution_is_not_given(
+        self, chat: Chat, model: FakeModelServer, path: str, words: str, policy: str
+    ):
+        async with chat(sites={"robots": Site(exercises={"/exercises/*": "hint"})}) as http:
+            await ask(http, words=words, pageContext={"path": path})
+
+        assert ("Never write its solution" in told(model)) is bool(policy)
+        assert policy in told(model)
+
+    async def test_what_the_course_does_not_cover_may_be_answered(self, chat: Chat, model: FakeModelServer):
+        model.answer = "The course does not cover that. Paris."
+        async with chat(sites={"robots": Site(off_topic="answer")}) as http:
+            answer = await ask(http, words="What is the capital of France?")
+
+        assert answer.text == model.answer
+
+    async def test_without_a_language_model_it_is_declined_all_the_same(self, chat: Chat):
+        async with chat(sites={"robots": Site(off_topic="answer", language="de")}, agent=None) as http:
+            assert (await ask(http)).text  # the usual one
+        index = MemoryIndex()
+        server = RagChatServer(
+            MemoryStore(),
+            sources=[CourseSource(index)],
+            model="extractive",
+            sites={"robots": Site(off_topic="answer", language="de")},
+        )
+        app = ChatApp(server, authenticate=lambda _: Principal("ada"))
+        async with (
+            app.lifespan(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
+        ):
+            answer = await ask(http, words="What is the capital of France?")
+
+        assert "behandelt der Kurs das nicht" in answer.text
+
+    async def test_instructions_may_be_made_for_each_run(self, chat: Chat, model: FakeModelServer):
+        async def own(context: RunContextWrapper[Any], _agent: Agent[Any]) -> str:
+            return f"For {context.context.principal.id}.\n"
+
+        async with chat(instructions=own, sites={"robots": Site(instructions="Be warm.")}) as http:
+            await ask(http)
+
+        assert told(model) == "For ada.\nBe warm.\n"
+
+
+class TestChoices:
+    @pytest.mark.parametrize(("named", "used"), [("fast", "small"), ("gpt-99", "fake"), ("", "fake")])
+    async def test_a_model_is_one_of_the_server_s(self, chat: Chat, model: FakeModelServer, named: str, used: str):
+        models = {"fast": model_at(model, "small")}
+        async with chat(models=models) as http:
+            await ask(http, **({"model": named} if named else {}))
+
+        assert model.requests[-1]["model"] == used
+
+    async def test_a_site_has_one_of_them_and_a_reader_s_choice_goes_before_it(
+        self, chat: Chat, model: FakeModelServer
+    ):
+        models = {"fast": model_at(model, "small"), "deep": model_at(model, "large")}
+        async with chat(models=models, sites={"robots": Site(model="fast")}) as http:
+            await ask(http)
+            await ask(http, model="deep")
+
+        assert [sent["model"] for sent in model.requests] == ["small", "large"]
+
+    @pytest.mark.parametrize("asked", ["course_outline", "search_course", "x"])
+    async def test_a_tool_is_one_of_those_that_may_be_asked_for(self, chat: Chat, model: FakeModelServer, asked: str):
+        forced = asked == "course_outline"
+        model.script = [ToolCall("course_outline", {"module": None, "week": None})] if forced else []
+        async with chat(tool_choices=["course_outline"]) as http:
+            answer = await ask(http, tool_choice={"id": asked})
+
+        named = [sent.get("tool_choice") for sent in model.requests]
+        assert named[0] == ({"type": "function", "name": "course_outline"} if forced else None)
+        assert answer.text == "An hour."
+
+
+class TestGuardrails:
+    async def test_an_answer_that_one_stops_is_taken_back(self, chat: Chat, model: FakeModelServer):
+        @output_guardrail
+        async def nothing_rude(_context: Any, _agent: Any, output: Any) -> GuardrailFunctionOutput:
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered="rude" in str(output))
+
+        async with chat(output_guardrails=[nothing_rude]) as http:
+            fine = await ask(http)
+            model.answer = "Something rude [1]."
+            stopped = await ask(http)
+            kept = await items_of(http, stopped.thread_id)
+
+        assert fine.text == "An hour."
+        assert len(stopped.of("thread.item.removed")) == 1
+        assert [item["type"] for item in kept] == ["user_message", "assistant_message"]
+        assert "cannot help with that" in kept[-1]["content"][0]["text"]
+        assert stopped.errors == []
+
+    async def test_a_question_that_one_stops_is_declined_in_the_reader_s_language(self, chat: Chat):
+        @input_guardrail
+        async def only_bread(_context: Any, _agent: Any, _input: Any) -> GuardrailFunctionOutput:
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered=True)
+
+        async with chat(input_guardrails=[only_bread]) as http:
+            http.headers["accept-language"] = "pt-BR"
+            answer = await ask(http)
+            kept = await items_of(http, answer.thread_id)
+
+        assert [part["text"] for part in kept[-1]["content"]] == [
+            "Não posso ajudar com isso aqui. Por favor, pergunte sobre o curso."
+        ]
+        assert answer.errors == []
+
+
+def test_the_settings_name_sites_and_models(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatkit-rag.toml").write_text(
+        'openai_api_key = "none"\n[models]\nfast = "small"\n[sites.bread]\nurl = "https://example.org"\n'
+        'model = "fast"\nexercises = { "/exercises/*" = "hint" }\n'
+    )
+    settings = Settings.read(data_dir=tmp_path)
+
+    assert settings.sites == {
+        "bread": Site(url="https://example.org", model="fast", exercises={"/exercises/*": "hint"})
+    }
+    server = build_server(settings, MemoryIndex())
+    assert server.models["fast"].model.name == "small"
+    monkeypatch.setattr("os.environ", {})
+    settings.export()
+    assert Settings.read().sites == settings.sites
