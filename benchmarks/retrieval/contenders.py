@@ -62,27 +62,30 @@ class Ours(Contender):
 
     def __init__(self, place: Path) -> None:
         super().__init__(place)
-        self.runner = asyncio.Runner()
+        # Not `asyncio.Runner`, which looks for handlers of signals each time, and prints every result for that.
+        self.loop = asyncio.new_event_loop()
         self.index = self._index()
 
     def _index(self) -> EdgeIndex:
         return EdgeIndex(self.place, embedder=Given() if self.hybrid else None)
 
     def build(self, passages: Sequence[Passage]) -> None:
-        self.runner.run(self.index.publish([], passages))
-        self.runner.run(self.index.close())
+        self.loop.run_until_complete(self.index.publish([], passages))
+        self.loop.run_until_complete(self.index.close())
         self.index = self._index()
 
     def open(self) -> None:
-        self.runner.run(self.index.open())
+        self.loop.run_until_complete(self.index.open())
 
     def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:
-        found = self.runner.run(self.index.search(question, vector=vector if self.hybrid else None, limit=limit))
+        found = self.loop.run_until_complete(
+            self.index.search(question, vector=vector if self.hybrid else None, limit=limit)
+        )
         return [hit.passage.id for hit in (*found.hits, *found.near)][:limit]
 
     def close(self) -> None:
-        self.runner.run(self.index.close())
-        self.runner.close()
+        self.loop.run_until_complete(self.index.close())
+        self.loop.close()
 
 
 class OursHybrid(Ours):
@@ -95,7 +98,7 @@ class OursRanked(Ours):
     """What a reader gets: a hundred candidates, pages weighed, no page alone."""
 
     def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
-        found = self.runner.run(Retriever(self.index).retrieve(question, limit=limit))
+        found = self.loop.run_until_complete(Retriever(self.index).retrieve(question, limit=limit))
         return [hit.passage.id for hit in found.hits]
 
 

@@ -199,6 +199,21 @@ class TestSearching:
                 ids = [hit.passage.id for hit in (await index.search("node")).hits]
                 assert ids == sorted(passage.id for passage in passages)
 
+    async def test_a_large_course_is_searched_as_one_though_it_is_cut_into_slices(
+        self, index: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(edge, "_SLICE", 1)
+
+        async with EdgeIndex(tmp_path / "cut") as cut:
+            await cut.publish(*course(PAGES))
+            assert len(list((tmp_path / "cut" / await cut.generation() / "slices").iterdir())) == len(PAGES)
+
+            for question in ("node robot process", "a topic has messages", "double support phase of a robot"):
+                whole, in_slices = await index.search(question, limit=3), await cut.search(question, limit=3)
+                assert paths(in_slices) == paths(whole) != []
+                assert [hit.score for hit in in_slices.hits] == pytest.approx([hit.score for hit in whole.hits])
+                assert in_slices.confidence == whole.confidence
+
     async def test_a_course_in_another_language_is_searched_by_its_stems(self, folder: Path):
         async with EdgeIndex(folder, language="german") as index:
             await index.publish(*course({"/k": ("Knoten", "Die Knoten tauschen Nachrichten.")}))
@@ -429,7 +444,7 @@ class TestUnreadable:
         assert copies(temporary) == []
 
     async def test_so_are_the_engines_own_files(self, published: Path, folder: Path, temporary: Path):
-        for file in (published / "shard").rglob("*.json"):
+        for file in (published / "slices").rglob("*.json"):
             file.write_text("{")
         index = EdgeIndex(folder)
 
@@ -457,6 +472,15 @@ class TestUnreadable:
 
         assert paths(await index.search("node"))[0] == "/nodes"
         await index.close()
+
+    async def test_an_index_of_the_version_before_is_searched_as_it_is(self, published: Path, folder: Path):
+        (published / "slices" / "00000").rename(published / "shard")
+        (published / "slices").rmdir()
+        about = json.loads((published / "generation.json").read_text())
+        (published / "generation.json").write_text(json.dumps(about | {"format": 2}))
+
+        async with EdgeIndex(folder) as index:
+            assert paths(await index.search("gait"))[0] == "/gait"
 
     async def test_an_index_of_a_newer_version_asks_for_an_upgrade(self, published: Path, folder: Path):
         about = json.loads((published / "generation.json").read_text())

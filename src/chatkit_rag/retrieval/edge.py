@@ -1,14 +1,21 @@
 """`EdgeIndex`: the Qdrant engine inside this process, over generations in a folder. No server, no model, no download.
 
-The engine holds Python's lock in every call, so passages go in by small batches on a worker thread, and queries, which
-take a fraction of a millisecond, run where they are asked. It must be opened after a process forks, never before.
+The engine holds Python's lock in every call, so what takes long is done in small steps on a worker thread: passages go
+in by small batches, and a generation is cut into slices, shards of the engine, that are opened one by one. Queries,
+which take a fraction of a millisecond, run where they are asked. The engine must be opened after a process forks,
+never before.
+
+An engine knows how rare a term is in its own slice only, so the rarity in the whole corpus is in the vectors already.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -25,11 +32,17 @@ from chatkit_rag.retrieval.generations import Generations, PrivateCopy, Publishe
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
 from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, Scored, make_payloads
 from chatkit_rag.retrieval.languages import find_language
+from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
 
 _BATCH = 64
 """Points an update: one call of this size stops the other threads for a few milliseconds, of thousands for a second."""
+_SLICE = 2_000
+"""Passages a shard: to open one of so many stops the other threads for some 15 ms, of 10,000 for 70 and more."""
+_SLICES = "slices"
+_WHOLE = "shard"
+"""Where generations of format 2 and before have all their passages."""
 
 _Result = TypeVar("_Result")
 
@@ -184,7 +197,7 @@ class EdgeIndex:
                         raise
                     continue  # a builder removed it while it was read, and has named the next one
                 if before is not None:
-                    before.close()
+                    await asyncio.wrap_future(self._submit(partial(before.close)))
             return self._opened
 
     async def _open(self, published: Published) -> "_OpenGeneration":
@@ -207,7 +220,7 @@ class _OpenGeneration:
 
     source: Published
     copy: PrivateCopy
-    shard: engine.EdgeShard
+    slices: Sequence[engine.EdgeShard]
     knowledge: Knowledge
 
     @classmethod
@@ -215,22 +228,28 @@ class _OpenGeneration:
         path = source.path
         try:
             knowledge = Knowledge.load({name: (path / name).read_bytes() for name in FILES})
-            copy = PrivateCopy(path / "shard")
+            is_whole = (path / _WHOLE).exists()
+            copy = PrivateCopy(path / (_WHOLE if is_whole else _SLICES))
         except IndexUnreadable as exc:
             raise IndexUnreadable(f"{path} cannot be read: {exc}") from exc
         except (FileNotFoundError, AttributeError, KeyError, TypeError, ValueError) as exc:
             raise damaged(path.parent) from exc
         except OSError as exc:
             raise IndexUnreadable(f"the index in {path.parent} cannot be read or copied: {exc}") from exc
+        slices: list[engine.EdgeShard] = []
         try:
-            shard = engine.EdgeShard.load(str(copy.path))
+            places = [copy.path] if is_whole else sorted(copy.path.iterdir())
+            slices.extend(engine.EdgeShard.load(str(place)) for place in places)
         except Exception as exc:  # the engine raises bare exceptions only
+            for opened in slices:
+                opened.close()
             copy.remove()
             raise damaged(path.parent) from exc
-        return cls(source=source, copy=copy, shard=shard, knowledge=knowledge)
+        return cls(source=source, copy=copy, slices=slices, knowledge=knowledge)
 
     def close(self) -> None:
-        self.shard.close()
+        for slice_ in self.slices:
+            slice_.close()
         self.copy.remove()
 
     def search(self, query: str, vector: Vector | None, limit: int, where: Filter | None) -> Matches:
@@ -264,22 +283,29 @@ class _OpenGeneration:
     def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[str, Vector]]:
         """What was embedded of the passages, and their vectors."""
         found: dict[str, tuple[str, Vector]] = {}
-        for record in self.shard.retrieve(list(ids), with_payload=["embedded"], with_vector=[MEANING]):
-            vector: Any = record.vector
-            found[str(record.id)] = (record.payload or {})["embedded"], vector[MEANING]
+        for slice_ in self.slices:
+            for record in slice_.retrieve(list(ids), with_payload=["embedded"], with_vector=[MEANING]):
+                vector: Any = record.vector
+                found[str(record.id)] = (record.payload or {})["embedded"], vector[MEANING]
         return found
 
     def _nearest(self, vector: Any, using: str, limit: int, filter_: engine.Filter | None) -> list[Scored]:
         query = engine.Query.Nearest(vector, using=using)
-        points = self.shard.query(engine.QueryRequest(limit=limit, query=query, filter=filter_))
-        return [(point.id, point.score) for point in points]
+        request = engine.QueryRequest(limit=limit, query=query, filter=filter_)
+        found = [point for slice_ in self.slices for point in slice_.query(request)]
+        if len(self.slices) > 1:
+            found = sorted(found, key=attrgetter("score"), reverse=True)[:limit]
+        return [(point.id, point.score) for point in found]  # the engine makes an id when it is asked for one
 
     def _get_to_know(self, ids: Iterable[Any]) -> None:
         known = self.knowledge.known
         unknown = {id_ for id_ in ids if id_ not in known}
-        if unknown:
-            for record in self.shard.retrieve(list(unknown), with_payload=True, with_vector=False):
+        for slice_ in self.slices:
+            if not unknown:
+                break
+            for record in slice_.retrieve(list(unknown), with_payload=True, with_vector=False):
                 self.knowledge.get_to_know(record.id, record.payload or {})
+                unknown.discard(record.id)
 
 
 def to_engine_filter(filter_: Mapping[str, Any]) -> engine.Filter:
@@ -317,35 +343,63 @@ def _build(
     dimension = len(vectors[0]) if vectors else 0
     knowledge, terms = Knowledge.of(records, passages, language=language, embedder=embedder, dimension=dimension)
     payloads = make_payloads(passages, embedded=bool(vectors))
+    terms = _with_rarities(terms, knowledge.lexicon)
     with generations.building() as place:
-        shard_path = place / "shard"
-        shard_path.mkdir()
-        shard = engine.EdgeShard.create(
-            str(shard_path),
-            engine.EdgeConfig(
-                vectors={MEANING: engine.EdgeVectorParams(size=dimension, distance=engine.Distance.Cosine)}
-                if vectors
-                else None,
-                sparse_vectors={TERMS: engine.EdgeSparseVectorParams(modifier=engine.Modifier.Idf)},
-                # Flushed once, then never written: a log would only reserve another 64 MB in every copy.
-                wal_enabled=False,
-            ),
-        )
-        shard.update(engine.UpdateOperation.create_field_index("site", engine.KeywordIndexParams(is_tenant=True)))
-        for start in range(0, len(passages), _BATCH):
-            points: list[engine.Point] = []
-            for number in range(start, min(start + _BATCH, len(passages))):
-                named: dict[str, Any] = {TERMS: _to_engine(terms[number])}
-                if vectors:
-                    named[MEANING] = list(vectors[number])
-                points.append(engine.Point(passages[number].id, named, payloads[number]))
-            shard.update(engine.UpdateOperation.upsert_points(points))
-        shard.flush()
-        shard.close()
+        (place / _SLICES).mkdir()
+        for number, start in enumerate(range(0, len(passages), _SLICE)):
+            own = slice(start, start + _SLICE)
+            shard_path = place / _SLICES / f"{number:05}"
+            shard_path.mkdir()
+            _build_slice(shard_path, [passage.id for passage in passages[own]], terms[own], vectors[own], payloads[own])
         for name, content in knowledge.dump().items():
             (place / name).write_bytes(content)
     current = generations.current()
     return current.path.name if current else ""
+
+
+def _build_slice(
+    place: Path,
+    ids: Sequence[str],
+    terms: Sequence[SparseVector],
+    vectors: Sequence[Vector],
+    payloads: Sequence[dict[str, Any]],
+) -> None:
+    meaning = engine.EdgeVectorParams(size=len(vectors[0]), distance=engine.Distance.Cosine) if vectors else None
+    shard = engine.EdgeShard.create(
+        str(place),
+        engine.EdgeConfig(
+            vectors={MEANING: meaning} if meaning else None,
+            sparse_vectors={TERMS: engine.EdgeSparseVectorParams()},
+            # Flushed once, then never written: a log would only reserve another 64 MB in every copy.
+            wal_enabled=False,
+            # A shard has one segment here: the way to a pool of threads and back takes as long as the search.
+            max_search_threads=1,
+        ),
+    )
+    shard.update(engine.UpdateOperation.create_field_index("site", engine.KeywordIndexParams(is_tenant=True)))
+    for start in range(0, len(ids), _BATCH):
+        points: list[engine.Point] = []
+        for number in range(start, min(start + _BATCH, len(ids))):
+            named: dict[str, Any] = {TERMS: _to_engine(terms[number])}
+            if vectors:
+                named[MEANING] = list(vectors[number])
+            points.append(engine.Point(ids[number], named, payloads[number]))
+        shard.update(engine.UpdateOperation.upsert_points(points))
+    shard.flush()
+    shard.close()
+
+
+def _with_rarities(vectors: Sequence[SparseVector], lexicon: Lexicon) -> list[SparseVector]:
+    """The vectors with each term's weight multiplied by its rarity in all of them."""
+    frequencies = Counter(chain.from_iterable(vector.indices for vector in vectors))
+    rarities = {term: lexicon.rarity_at(frequency) for term, frequency in frequencies.items()}
+    return [
+        SparseVector(
+            vector.indices,
+            tuple(value * rarities[term] for term, value in zip(vector.indices, vector.values, strict=True)),
+        )
+        for vector in vectors
+    ]
 
 
 def _to_engine(vector: SparseVector) -> engine.SparseVector:

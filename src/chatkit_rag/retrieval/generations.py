@@ -46,7 +46,10 @@ class Generations:
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         self._directory = directory
+        self._pointer = directory / _CURRENT
         self._keep = keep
+        self._seen: tuple[tuple[int, int, int], Published] | None = None
+        """What `CURRENT` was when it was read last, and what it said."""
 
     def current(self) -> Published | None:
         """The generation that is to be served; None before the first.
@@ -55,7 +58,11 @@ class Generations:
             IndexUnreadable: `CURRENT` cannot be read, or names no generation.
         """
         try:
-            with (self._directory / _CURRENT).open(encoding="utf-8") as pointer:
+            found = self._pointer.stat()
+            version = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if self._seen is not None and self._seen[0] == version:
+                return self._seen[1]
+            with self._pointer.open(encoding="utf-8") as pointer:
                 name = pointer.read().strip()
                 at = os.fstat(pointer.fileno()).st_mtime_ns
         except (FileNotFoundError, NotADirectoryError):
@@ -64,7 +71,10 @@ class Generations:
             raise damaged(self._directory) from exc
         if not name.removeprefix(_PREFIX).isdecimal():
             raise damaged(self._directory)
-        return Published(self._directory / name, at)
+        published = Published(self._directory / name, at)
+        if at == version[2]:
+            self._seen = version, published
+        return published
 
     def names(self) -> list[str]:
         """The generations that are kept, oldest first."""
@@ -131,7 +141,7 @@ class Generations:
             file.write(f"{name}\n")
             file.flush()
             os.fsync(file.fileno())
-        pointer.replace(self._directory / _CURRENT)
+        pointer.replace(self._pointer)
 
     def _sweep(self) -> None:
         """Removes what a builder that died left behind; the lock is ours, so nobody is at work on it."""

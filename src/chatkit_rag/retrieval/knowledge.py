@@ -22,7 +22,7 @@ from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
-FORMAT = 2
+FORMAT = 3
 """Of a generation's files and points; raised when older code could not read them."""
 
 TERMS = "terms"

@@ -42,7 +42,7 @@ class Lexicon:
         for word in self.words:
             by_length.setdefault(len(word), []).append(word)
         object.__setattr__(self, "_by_length", by_length)
-        rarities = {term: self._rarity_at(frequency) for term, frequency in self.frequencies.items()}
+        rarities = {term: self.rarity_at(frequency) for term, frequency in self.frequencies.items()}
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
@@ -61,7 +61,11 @@ class Lexicon:
     def rarity(self, term: int) -> float:
         """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
         known = self._rarities.get(term)
-        return self._rarity_at(0) if known is None else known
+        return self.rarity_at(0) if known is None else known
+
+    def rarity_at(self, frequency: int) -> float:
+        """The rarity of a term that so many passages hold."""
+        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
 
     def weight(self, terms: Iterable[int]) -> float:
         """The rarities of distinct terms, summed."""
@@ -99,7 +103,7 @@ class Lexicon:
         whole = [any(passage.issuperset(name) for passage in passages) for name in names]
         covered = max((self.weight(terms & passage) for passage in passages), default=0.0)
         known = [*(term in self.frequencies for term in terms), *whole]
-        share = covered / (self.weight(terms) + whole.count(False) * self._rarity_at(0))
+        share = covered / (self.weight(terms) + whole.count(False) * self.rarity_at(0))
         if share < _LEAST_COVERED:
             return share
         return (share + sum(known) / len(known)) / 2
@@ -124,9 +128,6 @@ class Lexicon:
         others = analyser.names(question, is_found=lambda word: self._is_known(word, analyser))
         named = [name for name in others if self._is_known(name, analyser)]
         return " ".join([*(self._corrected_word(word, analyser) for word in words(question)), *named])
-
-    def _rarity_at(self, frequency: int) -> float:
-        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
 
     def _cut(self, word: str, analyser: Analyser) -> list[str]:
         found = letters(word)
