@@ -20,6 +20,7 @@ from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
+from chatkit_rag.agent.quiz.asking import quiz_events
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.tailoring import Choices, Instructions, as_chosen, declines, exercise_of, told_besides
 from chatkit_rag.agent.titles import title_of
@@ -214,6 +215,12 @@ class RagChatServer(ChatKitServer[RequestContext]):
         history = await self._history(thread, message, context)
         asked = [item for item in history if isinstance(item, UserMessageItem)]
         answering = agent or as_chosen(self._equipped_agent(), site, asked, self._choices)
+        if quiz := quiz_events(self.sources[0], answering.model, message, history, turn):
+            async with aclosing(quiz) as events:
+                async for event in events:
+                    yield event
+            self._name(thread, asked)
+            return
         files = await self._files.read(message, answering.model, context)
         for notice in files.notices:
             yield notice

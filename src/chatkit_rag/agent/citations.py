@@ -46,6 +46,10 @@ class CitationReader:
         self._texts = ["".join(self._texts)]
         return self._texts[0]
 
+    def take(self, text: str) -> None:
+        """Text of ours: what looks like a marker in it is none."""
+        self._texts.append(text)
+
     def feed(self, piece: str) -> list[str | Citation]:
         """Text and citations that are certain now, in order. What may still become a marker is held back."""
         if not self._held and not _PERHAPS.search(piece):

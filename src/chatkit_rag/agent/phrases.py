@@ -67,6 +67,91 @@ READING = {
 """While a page or the outline is read."""
 
 
+QUIZ_NO_PAGE = {
+    "en": "Open a page of the course, and ask for a quiz there.",
+    "de": "Öffnen Sie eine Seite des Kurses, und fragen Sie dort nach einem Quiz.",
+    "es": "Abra una página del curso y pida allí un cuestionario.",
+    "fr": "Ouvrez une page du cours, et demandez-y un quiz.",
+    "pt": "Abra uma página do curso e peça lá um questionário.",
+    "ar": "افتح صفحة من صفحات الدورة، واطلب الاختبار هناك.",
+    "hi": "पाठ्यक्रम का कोई पन्ना खोलें, और वहाँ प्रश्नोत्तरी माँगें।",
+    "ur": "کورس کا کوئی صفحہ کھولیں، اور وہاں سوالات مانگیں۔",
+    "ja": "コースのページを開いてから、クイズを頼んでください。",
+    "zh": "请打开课程的一个页面，再要求测验。",
+}
+"""Where a quiz is wanted, and no page of the course is open."""
+
+QUIZ_THIN = {
+    "en": "This page has too little text for a quiz. Try another one.",
+    "de": "Diese Seite hat zu wenig Text für ein Quiz. Versuchen Sie es mit einer anderen.",
+    "es": "Esta página tiene muy poco texto para un cuestionario. Pruebe con otra.",
+    "fr": "Cette page contient trop peu de texte pour un quiz. Essayez-en une autre.",
+    "pt": "Esta página tem pouco texto para um questionário. Tente outra.",
+    "ar": "في هذه الصفحة نص أقل مما يلزم لاختبار. جرّب صفحة أخرى.",
+    "hi": "इस पन्ने पर प्रश्नोत्तरी के लिए बहुत कम पाठ है। कोई दूसरा पन्ना आज़माएँ।",
+    "ur": "اس صفحے پر سوالات کے لیے متن بہت کم ہے۔ کوئی دوسرا صفحہ آزمائیں۔",
+    "ja": "このページはクイズにするには文章が少なすぎます。別のページで試してください。",
+    "zh": "这个页面的内容太少，无法出题。请换一个页面。",
+}
+"""Where a page makes fewer than three questions."""
+
+QUIZ_SCORE = {
+    "en": "{right} of {all} right",
+    "de": "{right} von {all} richtig",
+    "es": "{right} de {all} correctas",
+    "fr": "{right} sur {all} justes",
+    "pt": "{right} de {all} certas",
+    "ar": "{right} من {all} صحيحة",
+    "hi": "{all} में से {right} सही",
+    "ur": "{all} میں سے {right} درست",
+    "ja": "{all}問中{right}問正解",
+    "zh": "{all} 题答对 {right} 题",
+}
+"""Above a quiz's checked answers."""
+
+QUIZ_RIGHT = {
+    "en": "Right.",
+    "de": "Richtig.",
+    "es": "Correcto.",
+    "fr": "Juste.",
+    "pt": "Certo.",
+    "ar": "صحيح.",
+    "hi": "सही।",
+    "ur": "درست۔",
+    "ja": "正解。",
+    "zh": "正确。",
+}
+"""Before an answer that is."""
+
+QUIZ_WRONG = {
+    "en": "Not quite.",
+    "de": "Nicht ganz.",
+    "es": "No del todo.",
+    "fr": "Pas tout à fait.",
+    "pt": "Não exatamente.",
+    "ar": "ليس تمامًا.",
+    "hi": "ठीक ऐसा नहीं।",
+    "ur": "ایسا نہیں۔",
+    "ja": "惜しい。",
+    "zh": "不太对。",
+}
+"""Before the answer that would have been."""
+
+QUIZ_SKIPPED = {
+    "en": "Not answered.",
+    "de": "Nicht beantwortet.",
+    "es": "Sin respuesta.",
+    "fr": "Sans réponse.",
+    "pt": "Sem resposta.",
+    "ar": "بلا إجابة.",
+    "hi": "उत्तर नहीं दिया।",
+    "ur": "جواب نہیں دیا گیا۔",
+    "ja": "未回答。",
+    "zh": "未作答。",
+}
+"""Before an answer that was not given."""
+
+
 def in_language(phrase: Mapping[str, str], languages: Iterable[str]) -> str:
     """The phrase in the first of `languages` (tags such as `pt-BR`) that there is one in; else in English."""
     tags = (language.partition("-")[0].lower() for language in languages)

@@ -56,7 +56,7 @@ from chatkit_rag.agent.pieces import Pieces
 from chatkit_rag.agent.told import client_tool_call, end_workflow, leave_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
-from chatkit_rag.documents import Citation, Hit, LibraryPassage, without_code
+from chatkit_rag.documents import Citation, Hit, LibraryPassage, Passage, without_code
 from chatkit_rag.errors import ModelFailed
 
 _log = logging.getLogger(__name__)
@@ -181,6 +181,15 @@ async def stream_text(text: str, turn: TurnContext) -> AsyncIterator[ThreadStrea
         yield event
 
 
+async def stream_parts(parts: Iterable[str | Passage], turn: TurnContext) -> AsyncIterator[ThreadStreamEvent]:
+    """A ready answer of text in which brackets are brackets, and of the passages that it refers to."""
+    message, end = AnswerMessage(turn), AnswerEnd()
+    yield message.added()
+    yield message.begun()
+    for event in [*message.tell(parts), *end.hold(message.finish()), *end.release(is_last=True)]:
+        yield event
+
+
 def _whole_answer(text: str, turn: TurnContext) -> list[ThreadStreamEvent]:
     message, end = AnswerMessage(turn), AnswerEnd()
     opening = [message.added(), message.begun()]
@@ -257,6 +266,18 @@ class AnswerMessage:
         """The updates that pieces of the model's text make; one for all text that nothing stands between."""
         passed, read = self._links.feed, self._reader.feed
         return self._updates(part for piece in pieces for part in read(passed(piece)))
+
+    def tell(self, parts: Iterable[str | Passage]) -> list[ThreadStreamEvent]:
+        """The updates that text of our own makes, and the passages that it refers to."""
+        updates: list[ThreadStreamEvent] = []
+        for part in parts:
+            if isinstance(part, str):
+                self._reader.take(part)
+                updates.append(text_update(self._id, part))
+            else:
+                number, index = len(self._annotations) + 1, len(self._reader.text)
+                updates.append(self._citation(Citation(number=number, passage=part, index=index)))
+        return updates
 
     def finish(self, status: str | None = "completed") -> list[ThreadStreamEvent]:
         """The last updates, and the message as it is stored; none where the model's tokens ended before a word came."""
