@@ -99,6 +99,16 @@ class TestTitle:
         ]
 
 
+class TestBrackets:
+    @pytest.mark.parametrize("text", ["[" * 100_000, "![" * 100_000, ("![" * 50 + "\n\n") * 2_000])
+    def test_a_page_of_more_than_people_write_is_refused_before_they_are_read(self, text: str):
+        with pytest.raises(BrokenPage, match="brackets"):
+            sections(text)
+
+    def test_those_in_a_code_block_do_not_count(self):
+        assert len(blocks("```json\n" + "[" * 100_000 + "\n```\n\n[A link](/a)")) == 2
+
+
 class TestHeadings:
     def test_each_begins_a_section_even_an_empty_one(self):
         read = sections("""\

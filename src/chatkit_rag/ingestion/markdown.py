@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import yaml
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from mdit_py_plugins.container import container_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -29,6 +30,8 @@ from chatkit_rag.ingestion.slugs import GithubSlugs, Slugs
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_VALUES = 10_000
 _NESTING = 60
+_MOST_BRACKETS = 10_000
+"""Opening ones outside of code blocks. Those that nothing closes are looked at once for each level of nesting."""
 _EXPLICIT_ID = re.compile(r"\s*\{#((?:(?!\{#|\}).)+)\}$")
 _COMMENT_ID = re.compile(r"(?:\{\s*/\*|<!--)\s*#(\S+?)(?:\s.*?)?\s*(?:\*/\s*\}|-->)", re.DOTALL)
 _FENCE = re.compile(r" *(`{3,}|~{3,})")
@@ -91,7 +94,7 @@ def read_sections(
 
     The title is `title` (the front matter's), else the first heading of level 1, else `fallback`. The first section
     is the page's start, with the anchor ""; so is the anchor of every heading of level 1, which Docusaurus gives no
-    id. Any text can be read; what is nested deeper than 60 levels is left out.
+    id. What is nested deeper than 60 levels is left out.
 
     Args:
         body: Markdown without its front matter.
@@ -99,6 +102,9 @@ def read_sections(
         fallback: the title for want of any other.
         mdx: whether it is MDX for certain; see the module on pages that only look like it.
         slugs: makes the headings' ids, as the page's generator does; as Docusaurus does for want of another.
+
+    Raises:
+        BrokenPage: it has more than 10,000 opening brackets, which would take minutes to read.
     """
     slugs = slugs or GithubSlugs()
     mdx = mdx or (slugs.mdx and _looks_like_mdx(body))
@@ -159,11 +165,19 @@ def _parser(mdx: bool) -> MarkdownIt:  # noqa: FBT001 - the cache's key
     footnote_plugin(parser, inline=False, move_to_end=False)
     parser.disable("footnote_ref")  # `[^1]` in a line is kept as it is written
     container_plugin(parser, "admonition", validate=_begins_admonition)
+    parser.core.ruler.before("inline", "brackets", _count_brackets)
     if mdx:
         mdx_plugin(parser)
     else:
         html_plugin(parser, content=_parser(mdx=True))
     return parser
+
+
+def _count_brackets(state: StateCore) -> None:
+    found = sum(token.content.count("[") for token in state.tokens if token.type == "inline")
+    state.env["brackets"] = state.env.get("brackets", 0) + found
+    if state.env["brackets"] > _MOST_BRACKETS:
+        raise BrokenPage(f"it has more than {_MOST_BRACKETS:,} opening brackets: was something else saved as Markdown?")
 
 
 def _begins_admonition(info: str, _markup: str) -> bool:
