@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import date
+from enum import StrEnum
 from typing import Any
 
 import httpx
 import pytest
 from agents import Agent, FunctionTool, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from pydantic import BaseModel, Field
 
 from agent.openai_server import model_at
 from chatkit_rag.agent.bounds import ToolBounds
@@ -20,6 +23,7 @@ from chatkit_rag.documents import Document, Section
 from chatkit_rag.ingestion.pipeline import ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.retrieval.memory import MemoryIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.memory import MemoryStore
@@ -230,3 +234,80 @@ async def test_the_names_are_those_of_the_instructions(source: CourseSource):
     names: Sequence[str] = [tool.name for tool in server.agent.tools]
     assert names == [SEARCH_COURSE, READ_PAGE, OUTLINE]
     assert all(name in str(server.agent.instructions) for name in names)
+
+
+class Level(StrEnum):
+    BEGINNER = "beginner"
+    EXPERT = "expert"
+
+
+class FrontMatter(BaseModel):
+    week: int | None = Field(default=None, description="The week of the course")
+    level: Level | None = None
+    tags: list[str] = []
+    due: date | None = Field(default=None, alias="due_date")
+    graded: bool = False
+
+
+class TestNarrowing:
+    @pytest.fixture
+    async def typed(self) -> CourseSource:
+        async def documents() -> AsyncIterator[Document]:
+            for number, (level, tag) in enumerate([("beginner", "arm"), ("expert", "arm"), ("expert", "leg")], 1):
+                text = f"The gripper closes, as week {number} shows."
+                metadata = {
+                    "week": number,
+                    "level": level,
+                    "tags": [tag, "all"],
+                    "due_date": f"2030-01-0{number}",
+                    "graded": number == 3,
+                }
+                section = Section(heading_path=(f"Gripper {number}",), blocks=(text,))
+                yield Document(path=f"/{number}", title=f"Gripper {number}", sections=(section,), metadata=metadata)
+            hidden = Section(heading_path=("Gripper 4",), blocks=("The gripper closes in secret.",))
+            yield Document(path="/4", title="Gripper 4", sections=(hidden,), metadata={"week": 2, "draft": True})
+
+        index = MemoryIndex()
+        await ingest(documents(), index)
+        return CourseSource(index, fields=FrontMatter)
+
+    @pytest.mark.parametrize(
+        ("only", "pages"),
+        [
+            (None, {1, 2, 3}),
+            ({}, {1, 2, 3}),
+            ({"week_from": 2}, {2, 3}),
+            ({"week_from": 2, "week_to": 2}, {2}),
+            ({"level": ["expert"]}, {2, 3}),
+            ({"level": ["expert", "beginner"], "tags": ["leg"]}, {3}),
+            ({"due_to": "2030-01-02"}, {1, 2}),
+            ({"graded": True}, {3}),
+        ],
+    )
+    async def test_a_model_narrows_its_search_by_what_the_pages_say_of_themselves(
+        self, typed: CourseSource, only: dict[str, Any] | None, pages: set[int]
+    ):
+        found = await alone(search_tool(typed, limit=20), query="gripper", only=only)
+
+        assert {passage["page"] for passage in found["passages"]} == {f"Gripper {number}" for number in pages}
+
+    async def test_what_is_no_value_of_a_field_fails_for_the_model_alone(self, typed: CourseSource):
+        found = await alone(search_tool(typed), query="gripper", only={"level": ["wizard"]})
+
+        assert found["passages"] == []
+        assert found["error"]
+
+    async def test_the_tool_says_what_there_is_to_narrow_by(self, typed: CourseSource):
+        [narrowing] = search_tool(typed).params_json_schema["$defs"].keys() - {"Level"}
+
+        said = search_tool(typed).params_json_schema["$defs"][narrowing]["properties"]
+        assert set(said) == {"week_from", "week_to", "level", "tags", "due_from", "due_to", "graded"}
+        assert said["week_from"]["description"] == "The week of the course: from"
+
+    @pytest.mark.parametrize("limit", [0, 21, -1])
+    async def test_a_search_gives_one_to_twenty_passages(self, source: CourseSource, limit: int):
+        with pytest.raises(ValueError, match="1 to 20"):
+            search_tool(source, limit=limit)
+
+    async def test_it_gives_as_many_as_it_is_asked_for(self, source: CourseSource):
+        assert len((await alone(search_tool(source, limit=9), query=COVERED))["passages"]) == 9

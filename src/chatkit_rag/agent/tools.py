@@ -10,13 +10,14 @@ words of ours.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import orjson
 from agents import FunctionTool, RunContextWrapper, function_tool
 from pydantic import Field
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.narrowing import Narrowing, narrowing_by
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.documents import Hit, LibraryPassage, Passage
 from chatkit_rag.ingestion.passages import cut_passages
@@ -40,12 +41,22 @@ _OUTLINE_PAGES = 150
 _NUMBERED_PAGES = 40
 """So many pages of an outline can be cited; of more, only titles and paths are given."""
 _HEADINGS = 40
+_MOST_PASSAGES = 20
 
 _Failure = Callable[[RunContextWrapper[Any], Exception], str]
 
 
-def search_tool(source: Source, *, name: str = SEARCH_COURSE) -> FunctionTool:
-    """A tool that searches `source` and numbers what it finds."""
+def search_tool(source: Source, *, name: str = SEARCH_COURSE, limit: int | None = None) -> FunctionTool:
+    """A tool that searches `source` and numbers what it finds.
+
+    Where the source is a course whose front matter is known (`CourseSource(fields=…)`), the model may narrow the search
+    by it: never beyond what the reader may see. `limit` (1 to 20 passages) None leaves their number to the source.
+    """
+    if limit is not None and not 1 <= limit <= _MOST_PASSAGES:
+        msg = f"a search gives 1 to {_MOST_PASSAGES} passages, not {limit}"
+        raise ValueError(msg)
+    if isinstance(source, CourseSource) and source.fields is not None:
+        return _narrowing_search_tool(source, narrowing_by(source.fields), name, limit)
 
     @function_tool(name_override=name, failure_error_function=_failed)
     async def search(
@@ -53,7 +64,24 @@ def search_tool(source: Source, *, name: str = SEARCH_COURSE) -> FunctionTool:
         query: Annotated[str, Field(description="What to look for, in the course's own terms", max_length=500)],
     ) -> str:
         """Searches the pages of the course. Returns numbered passages; cite them by their numbers."""
-        found = await source.search(query, _reader(context))
+        found = await source.search(query, _reader(context), limit=limit)
+        return numbered(found.hits, _numbering(context))
+
+    return search
+
+
+def _narrowing_search_tool(
+    source: CourseSource, narrowing: type[Narrowing], name: str, limit: int | None
+) -> FunctionTool:
+    @function_tool(name_override=name, failure_error_function=_failed)
+    async def search(
+        context: RunContextWrapper[Any],
+        query: Annotated[str, Field(description="What to look for, in the course's own terms", max_length=500)],
+        only: Annotated[narrowing | None, Field(description="Only in pages of this kind")],  # type: ignore[valid-type] - made from the course's fields
+    ) -> str:
+        """Searches the pages of the course. Returns numbered passages; cite them by their numbers."""
+        where = cast("Narrowing", only).to_filter() if only is not None else None
+        found = await source.search(query, _reader(context), limit=limit, where=where)
         return numbered(found.hits, _numbering(context))
 
     return search

@@ -41,6 +41,8 @@ class CourseSource:
             options: how passages are searched and chosen.
         """
         self.index = index
+        self.fields = fields
+        """The front matter of the course's pages, where it is known."""
         self._types = FieldTypes(fields) if fields else None
         self._visible = visible
         self._retriever = Retriever(index, options, reranker=reranker)

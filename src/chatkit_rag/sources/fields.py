@@ -1,5 +1,6 @@
 """Filters over the front matter that a course has: a pydantic model says which fields there are, and of which types."""
 
+from enum import Enum
 from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -50,10 +51,15 @@ class FieldTypes:
             return None
         adapter = self._types[field]
         try:
-            return adapter.dump_python(adapter.validate_python(value))
+            return _plain(adapter.dump_python(adapter.validate_python(value)))
         except ValidationError as exc:
             try:  # a field with a list of values is filtered by single ones
                 [single] = adapter.dump_python(adapter.validate_python([value]))
             except (ValidationError, TypeError, ValueError):
                 raise ConfigurationError(f"{value!r} is no value of {self._model}.{field}: {exc}") from exc
-            return single
+            return _plain(single)
+
+
+def _plain(value: Any) -> Any:
+    """The value as front matter has it, which knows no enumerations."""
+    return value.value if isinstance(value, Enum) else value

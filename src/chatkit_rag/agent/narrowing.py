@@ -1,0 +1,68 @@
+"""What a model may narrow a search by: the fields of the course's front matter, as arguments of a tool. Does no IO."""
+
+from collections.abc import Mapping
+from datetime import date
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from chatkit_rag.retrieval.filters import Filter, Range
+
+_FROM, _TO = "_from", "_to"
+
+
+class Narrowing(BaseModel):
+    """Arguments that narrow a search; what is None does not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def to_filter(self) -> Filter:
+        """The pages that are left."""
+        given = {name: value for name, value in self if value is not None}
+        narrowed = Filter()
+        for name, (kind, field) in _KINDS[type(self)].items():
+            if kind is Range:
+                bounds = given.get(f"{name}{_FROM}"), given.get(f"{name}{_TO}")
+                if bounds != (None, None):
+                    narrowed &= Filter(**{field: Range(at_least=bounds[0], at_most=bounds[1])})
+            elif name in given:
+                narrowed &= Filter(**{field: given[name]})
+        return narrowed
+
+
+_KINDS: dict[type[Narrowing], Mapping[str, tuple[type, str]]] = {}
+"""Of each model that was made: the field -> how it narrows, and its name in the front matter."""
+
+
+def narrowing_by(fields: type[BaseModel]) -> type[Narrowing]:
+    """The arguments for a course whose front matter is `fields`.
+
+    A number or a date is narrowed by its ends, both of them in it; everything else by values, one of which is enough.
+    """
+    arguments: dict[str, Any] = {}
+    kinds: dict[str, tuple[type, str]] = {}
+    for name, known in fields.model_fields.items():
+        type_ = _single(known.annotation)
+        said = known.description or name.replace("_", " ")
+        if isinstance(type_, type) and issubclass(type_, int | float | date) and type_ is not bool:
+            kinds[name] = (Range, known.alias or name)
+            for end, words in ((_FROM, "from"), (_TO, "up to")):
+                arguments[f"{name}{end}"] = (Annotated[type_ | None, Field(description=f"{said}: {words}")], None)
+        else:
+            kinds[name] = (list, known.alias or name)
+            several = bool if type_ is bool else list[type_]  # type: ignore[valid-type] - it is made here
+            arguments[name] = (Annotated[several | None, Field(description=f"{said}: one of these")], None)
+    made = create_model(f"{fields.__name__}Narrowing", __base__=Narrowing, **arguments)
+    _KINDS[made] = kinds
+    return made
+
+
+def _single(annotation: Any) -> Any:
+    """The type of a single value: without None, and of a list its elements'."""
+    if get_origin(annotation) in (Union, UnionType):
+        others = [one for one in get_args(annotation) if one is not NoneType]
+        return _single(others[0]) if len(others) == 1 else str
+    if get_origin(annotation) in (list, set, tuple, frozenset):
+        return _single(get_args(annotation)[0])
+    return annotation
