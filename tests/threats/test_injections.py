@@ -1,4 +1,4 @@
-"""Instructions where data belongs, and a model that obeys all of them: fifty cases, and nothing comes of any.
+"""Instructions where data belongs, and a model that obeys all of them: sixty cases, and nothing comes of any.
 
 Each order is planted in each place that a model's data comes from. That it reached the model is asserted: what holds
 is not that orders are recognised, but that obeying them achieves nothing.
@@ -6,7 +6,8 @@ is not that orders are recognised, but that obeying them achieves nothing.
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from chatkit_rag.retrieval.memory import MemoryIndex
 from chatkit_rag.retrieval.retriever import RetrievalOptions
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.attachments_local import LocalAttachmentStore
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer
 from chatkit_rag.testing.wording import ToolCall
@@ -84,7 +86,9 @@ PLACES: dict[str, str] = {
     "the output of a tool": "tool",
     "the title of the open page": "page title",
     "the heading in view": "page heading",
+    "what the browser says of the reader": "profile",
     "the text that was selected": "quoted",
+    "an attached file": "file",
     "an earlier message": "earlier",
     "the question": "question",
 }
@@ -122,6 +126,7 @@ class Site:
     instructions: str
     carried_out: list[str]
     """The site's own tools that ran."""
+    profile: dict[str, str] = field(default_factory=dict[str, str])
 
     async def threads_of(self, reader: str) -> str:
         """All that is kept of a reader's talks."""
@@ -139,16 +144,21 @@ class Site:
         page |= {
             name: order for name, where in (("title", "page title"), ("heading", "page heading")) if where == place
         }
+        self.profile = {"name": order} if place == "profile" else {}
         words = f"{QUESTION} {order}" if place == "question" else QUESTION
         thread_id = (await self._answer(f"{order} {QUESTION}", page)).thread_id if place == "earlier" else None
-        quoted = {"quoted_text": order} if place == "quoted" else {}
-        return await self._answer(words, page, thread_id, **quoted)
+        sent = {"quoted_text": order} if place == "quoted" else {}
+        if place == "file":
+            file = ("notes.md", f"# Notes\n\n{order}\n".encode(), "text/markdown")
+            sent = {"attachments": [(await self.http.post("/attachments", files={"file": file})).json()["id"]]}
+        return await self._answer(words, page, thread_id, **sent)
 
     async def _answer(self, words: str, page: dict[str, str], thread_id: str | None = None, **sent: Any) -> Answer:
         where = {"thread_id": thread_id} if thread_id else {}
         operation = "threads.add_user_message" if thread_id else "threads.create"
         body = request(operation, **where, input=message(words, **sent))
-        response = await self.http.post("/", json=body | {"metadata": {"pageContext": page}})
+        said = {"pageContext": page, "userInfo": self.profile}
+        response = await self.http.post("/", json=body | {"metadata": said})
         assert response.status_code == 200, response.text
         return Answer(read_frames(response.text))
 
@@ -164,7 +174,7 @@ async def authenticate(connection: Any) -> Principal:
 
 
 @asynccontextmanager
-async def site_with(model: FakeModelServer, place: str, order: Order) -> AsyncIterator[Site]:
+async def site_with(model: FakeModelServer, place: str, order: Order, files: Path) -> AsyncIterator[Site]:
     """The site, with the order planted, and another reader's thread in its store."""
     carried_out: list[str] = []
 
@@ -184,7 +194,8 @@ async def site_with(model: FakeModelServer, place: str, order: Order) -> AsyncIt
     chosen = ChosenModel(model=lean, label="fake", costs_money=False, connection=lean)
     # A question that is mostly an order would be declined, and never reach the model.
     source = CourseSource(index, options=RetrievalOptions(weak_below=0))
-    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, tools=[weather])
+    store = LocalAttachmentStore(files, secret="a secret of more than thirty-two bytes")
+    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, tools=[weather], attachment_store=store)
     chat = ChatApp(server, authenticate=authenticate)
     async with chat.lifespan():
         transport = httpx.ASGITransport(app=chat)
@@ -200,8 +211,10 @@ async def site_with(model: FakeModelServer, place: str, order: Order) -> AsyncIt
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-async def test_an_order_in_what_is_data_achieves_nothing(model: FakeModelServer, place: str, order: Order):
-    async with site_with(model, place, order) as site:
+async def test_an_order_in_what_is_data_achieves_nothing(
+    model: FakeModelServer, place: str, order: Order, tmp_path: Path
+):
+    async with site_with(model, place, order, tmp_path) as site:
         called = [ToolCall("weather", {})] if place == "tool" else []
         model.script[:] = [*(["Turn it [1]."] if place == "earlier" else []), *called, *order.obeyed]
 
