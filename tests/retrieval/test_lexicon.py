@@ -204,6 +204,26 @@ class TestConfidence:
         assert -1e-9 <= counted.confidence(asked, held) <= 1 + 1e-9
 
 
+class TestOtherScripts:
+    @pytest.mark.parametrize(
+        ("asked", "understood"),
+        [
+            ("robot کیسے", "robot"),
+            ("what is π", "what is π"),
+            ("机器人 robot", "robot"),
+            ("ếch robot", "ếch robot"),
+            ("کیسے", ""),
+        ],
+    )
+    def test_a_course_in_latin_letters_is_asked_by_the_words_that_it_can_have(self, asked: str, understood: str):
+        assert lexicon(["A robot walks on circles of π."]).understood(asked, ANALYSER) == understood
+
+    def test_a_course_in_another_script_is_asked_by_all(self):
+        urdu = Analyser(language="urdu")
+
+        assert lexicon().understood("کیسے robot", urdu) == "کیسے robot"
+
+
 def test_a_word_is_counted_once_a_passage_wherever_it_stands():
     counted = lexicon(["robot robot", "Robots", "topic"])
 

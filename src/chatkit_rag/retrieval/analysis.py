@@ -123,6 +123,11 @@ class Analyser:
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
         object.__setattr__(self, "_function_words", FUNCTION_WORDS.get(language.name, frozenset[str]()))
 
+    @property
+    def is_latin(self) -> bool:
+        """Whether the corpus is in a language of Latin letters."""
+        return self._latin is self._native
+
     def with_average_length(self, average_length: float) -> "Analyser":
         """The same analyser for a corpus of other passages; what either has analysed, both know."""
         other = Analyser(language=self.language, average_length=average_length)

@@ -161,7 +161,8 @@ class Knowledge:
 
     def asked(self, query: str) -> Asked:
         """What a question asks for, with slips of typing mended."""
-        terms = self.analyser.question_terms(self.lexicon.corrected(query, self.analyser))
+        corrected = self.lexicon.corrected(query, self.analyser)
+        terms = self.analyser.question_terms(self.lexicon.understood(corrected, self.analyser))
         return Asked(terms, self.lexicon.names(query, self.analyser))
 
     def get_to_know(self, id_: PointId, payload: Mapping[str, Any]) -> Known:

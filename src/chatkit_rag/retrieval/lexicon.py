@@ -14,7 +14,7 @@ from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, phrases
-from chatkit_rag.retrieval.segmentation import glued_names, is_spelled, is_unspaced, letters, words
+from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
 """The share of a question's weight below which a passage is about something else, however common its words are."""
@@ -128,6 +128,16 @@ class Lexicon:
         others = analyser.names(question, is_found=lambda word: self._is_known(word, analyser))
         named = [name for name in others if self._is_known(name, analyser)]
         return " ".join([*(self._corrected_word(word, analyser) for word in words(question)), *named])
+
+    def understood(self, question: str, analyser: Analyser) -> str:
+        """The question without words of other scripts that a course in Latin letters never uses.
+
+        A reader may ask in their own language about what the course calls by Latin names. Their other words cannot be
+        in it, so they say nothing of whether it covers the question.
+        """
+        if question.isascii() or not analyser.is_latin:
+            return question
+        return " ".join(word for word in words(question) if is_latin(word) or self._is_known(word, analyser))
 
     def _cut(self, word: str, analyser: Analyser) -> list[str]:
         found = letters(word)

@@ -23,6 +23,10 @@ _SOUTH_EAST = "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f
 """Thai, Lao, Burmese and Khmer."""
 _UNSPACED = f"{_HAN}{_HIRAGANA}{_KATAKANA}{_HANGUL}{_SOUTH_EAST}"
 
+_LAST_LATIN = "\u024f"
+_LATIN_ADDITIONAL = "\u1e00", "\u1eff"
+"""Where Vietnamese has its own."""
+
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _IS_HAN = re.compile(f"[{_HAN}]")
 _IS_HIRAGANA = re.compile(f"[{_HIRAGANA}]")
@@ -138,6 +142,11 @@ def composed(text: str) -> str:
 def is_unspaced(word: str) -> bool:
     """Whether a word of `words` is of a script that puts no spaces between words."""
     return _IS_UNSPACED.match(word) is not None
+
+
+def is_latin(word: str) -> bool:
+    """Whether a word of `words` begins with a Latin letter, or a digit."""
+    return word[0] <= _LAST_LATIN or _LATIN_ADDITIONAL[0] <= word[0] <= _LATIN_ADDITIONAL[1]
 
 
 def is_word(letters: str) -> bool:
