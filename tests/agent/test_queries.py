@@ -64,3 +64,11 @@ def test_a_selected_text_is_searched_behind_the_question_up_to_a_length():
         "why is that?\nSpinning hands the thread over."
     )
     assert len(search_query([asked("why?", "x" * 50_000)])) < 500
+
+
+def test_of_what_was_pasted_the_first_line_and_the_last_are_searched():
+    log = "a line of something else\n" * 100
+
+    assert query(f"Why does this fail?\n{log}KeyError: 'robot'\n\n") == "Why does this fail?\nKeyError: 'robot'"
+    assert query("x" * 1_000) == "x" * 1_000
+    assert query("x" * 1_001) == f"{'x' * 400}\n{'x' * 400}"

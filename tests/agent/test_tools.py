@@ -227,6 +227,26 @@ class TestToolsOfASite:
         assert called == [4, 4]
         assert outputs(model)[-1].startswith('{"error":"no more tools')
 
+    async def test_of_fifty_that_are_called_at_once_as_many_are_carried_out(self, source: CourseSource):
+        called: list[int] = []
+
+        @function_tool
+        def rolls(number: int) -> str:
+            """Rolls a die."""
+            called.append(number)
+            return "4"
+
+        at_once = [function_call("rolls", {"number": number}, call_id=f"call_{number}") for number in range(50)]
+        model = ScriptedModel([at_once, [assistant_message("Four.")]])
+        server = RagChatServer(MemoryStore(), sources=[source], model=model, tools=[rolls])
+        chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
+        transport = httpx.ASGITransport(chat)
+        async with chat.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            answer = await ask(http, COVERED)
+
+        assert answer.text == "Four."
+        assert len(called) == ToolBounds().calls
+
 
 async def test_the_names_are_those_of_the_instructions(source: CourseSource):
     server = RagChatServer(MemoryStore(), sources=[source], model="extractive")

@@ -207,7 +207,6 @@ class TestValues:
             question(""),
             question(" \n\t\N{NO-BREAK SPACE}"),
             question("x" * 32_001),
-            asking(quoted_text="x" * 32_000),
             question("a\0b"),
             asking(quoted_text="\0"),
             {**question(COVERED), "metadata": {"a\0": 1}},

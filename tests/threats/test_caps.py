@@ -66,8 +66,13 @@ class TestSizes:
 
         half = {"content": [{"type": "input_text", "text": "x" * 16_000}] * 2}
         await stream(alice, request("threads.create", input={**message(""), **half}))
-        over = {**message(""), **half, "quoted_text": "x"}
-        refusal(await alice.post("/", json=request("threads.create", input=over)), 422)
+        half["content"].append({"type": "input_text", "text": "x"})
+        refusal(await alice.post("/", json=request("threads.create", input={**message(""), **half})), 422)
+
+    async def test_selected_texts(self, alice: httpx.AsyncClient):
+        for length, kept in ((8_000, "x" * 8_000), (8_001, f"{'x' * 8_000} […]"), (100_000, f"{'x' * 8_000} […]")):
+            answer = await stream(alice, request("threads.create", input=message("Hello", quoted_text="x" * length)))
+            assert answer.question["quoted_text"] == kept
 
     async def test_titles(self, alice: httpx.AsyncClient):
         thread_id = (await stream(alice, question("Hello"))).thread_id
@@ -198,8 +203,8 @@ class TestTheModel:
         for _ in range(6):
             await stream(reader, question("x" * 10_000, first.thread_id))
 
-        # 70,000 were said; the question stands there once more, as what was searched for.
-        told = as_json(model.requests[-1]["input"]).count("x") - 10_000
+        # 70,000 were said; the ends of the question stand there once more, as what was searched for.
+        told = as_json(model.requests[-1]["input"]).count("x") - 800
         assert told >= 20_000
         assert estimated_tokens("x" * told) <= HistoryOptions().tokens
 

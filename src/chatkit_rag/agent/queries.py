@@ -16,6 +16,11 @@ _WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}-][^\W_]+)*")
 
 _EXCERPT = 400
 """Characters of a selected text that are searched, behind the question about it."""
+_LONG = 1_000
+"""Characters from which on a message holds something that was pasted. Its first line and its last are searched: there
+stand what its reader wants, and what a program said in the end."""
+_LINE = 400
+"""Characters of such a line."""
 
 
 def _table(text: str) -> frozenset[str]:
@@ -68,4 +73,11 @@ def goes_on(text: str) -> bool:
 
 def _query(message: UserMessageItem) -> str:
     excerpt = (message.quoted_text or "")[:_EXCERPT]
-    return "\n".join(filter(None, (written_by(message), excerpt)))
+    return "\n".join(filter(None, (_topic(written_by(message)), excerpt)))
+
+
+def _topic(text: str) -> str:
+    if len(text) <= _LONG:
+        return text
+    lines = text.splitlines()
+    return f"{lines[0][:_LINE]}\n{lines[-1][-_LINE:]}"

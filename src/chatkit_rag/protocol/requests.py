@@ -44,6 +44,8 @@ class RequestLimits:
     """What a request may hold."""
 
     message_characters: int = 32_000
+    selection_characters: int = 8_000
+    """Of a text that was selected on a page; what is longer is cut."""
     depth: int = 32
     metadata_bytes: int = 8 * 1024
     metadata_keys: int = 50
@@ -229,7 +231,7 @@ def _check_id(id_: str | None, limits: RequestLimits) -> None:
 
 
 def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
-    texts = [part.text for part in message.content] + [message.quoted_text or ""]
+    texts = [part.text for part in message.content]
     if not message.attachments and not any(part.text.strip() for part in message.content):
         raise InvalidRequest("the message is empty: write a question")
     longest = limits.message_characters
@@ -237,3 +239,9 @@ def _check_message(message: UserMessageInput, limits: RequestLimits) -> None:
     _require(len(message.attachments) <= limits.attachments, "the message has too many files", limits.attachments)
     for attachment_id in message.attachments:
         _check_id(attachment_id, limits)
+
+
+def selection_of(message: UserMessageInput, limits: RequestLimits) -> str | None:
+    """The text that the reader has selected; where it is long, its beginning, and a sign that there is more."""
+    text = message.quoted_text
+    return f"{text[: limits.selection_characters]} […]" if text and len(text) > limits.selection_characters else text

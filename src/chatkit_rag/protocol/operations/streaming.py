@@ -32,6 +32,7 @@ from chatkit_rag.protocol.events import public_thread
 from chatkit_rag.protocol.hook_store import for_hooks
 from chatkit_rag.protocol.items import find_item
 from chatkit_rag.protocol.operations.files import files_to_send
+from chatkit_rag.protocol.requests import selection_of
 from chatkit_rag.protocol.structured import with_answers
 from chatkit_rag.protocol.threads import items_after, open_thread, sender_of
 from chatkit_rag.stores.paging import DEFAULT_PAGE
@@ -140,6 +141,6 @@ def _question(
         created_at=utc_now(),
         content=message.content,
         attachments=[file.model_copy(update={"thread_id": thread.id}) for file in files],
-        quoted_text=message.quoted_text,
+        quoted_text=selection_of(message, engine.limits),
         inference_options=message.inference_options,
     )
