@@ -1,5 +1,7 @@
 """The chat page in a real browser, over a real server."""
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +158,31 @@ def opens_at_its_heading(browser: Browser, url: str) -> None:
 def note(message: ConsoleMessage, complaints: list[str]) -> None:
     if message.type in ("error", "warning"):
         complaints.append(message.text)
+
+
+def test_a_quiz_is_answered_on_the_page_and_is_there_after_a_reload(browser: Browser, running: Serving):
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: note(message, complaints))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{running.address}/?page=/module-1/week-1/nodes")
+    page.get_by_label("Your question").fill("quiz me on this page")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    form = page.locator('article[data-role="form"]')
+    expect(form.locator("fieldset").first).to_be_visible(timeout=15_000)
+    for fieldset in form.locator("fieldset").all():
+        fieldset.locator("label").first.click()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/quiz.png", full_page=True)
+
+    page.get_by_role("button", name="Check").click()
+    answer = page.locator('article[data-role="assistant"]').last
+    expect(answer).to_have_attribute("data-state", "done", timeout=15_000)
+    expect(answer.locator("ol.sources a").first).to_have_attribute("href", re.compile("/module-1/week-1/nodes#"))
+    expect(page.get_by_role("button", name="Check")).to_have_count(0)
+    page.reload()
+
+    expect(form.locator("fieldset:disabled").first).to_be_visible()
+    expect(form.locator("input:checked").first).to_be_attached()
+    assert not complaints
+    page.close()
