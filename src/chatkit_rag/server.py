@@ -12,6 +12,7 @@ from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStream
 from chatkit_rag.agent.attachments import FileReader, reads_files, stream_about_files
 from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.follow_ups import follow_ups
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text, written_by
 from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
 from chatkit_rag.agent.manners import manners
@@ -75,6 +76,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         quotas: Quotas | None = None,
         tool_bounds: ToolBounds | None = None,
         titles: bool = False,
+        follow_ups: bool = False,
     ) -> None:
         """A server over `store` and `sources`.
 
@@ -102,6 +104,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
             tool_bounds: what tools may take in one answer, those of MCP servers too; an `agent` of the site's own sees
                 to its own.
             titles: whether a thread without a title is named by its first question, behind its first answer.
+            follow_ups: whether the client is told, behind an answer, what else the course answers; each suggestion is
+                searched, which costs an embedding where the index has them.
         """
         super().__init__(HookStore(store), attachment_store)
         if not sources:
@@ -109,6 +113,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         self.sources = tuple(sources)
         self.history = history or HistoryOptions()
         self.titles = titles
+        self.follow_ups = follow_ups
         self._engine = drive(
             self,
             limits=limits,
@@ -244,6 +249,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
             async for event in events:
                 yield event
         self._name(thread, asked)
+        async for effect in self._suggest(question, found, context):
+            yield effect
 
     async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
         """What the sources find for `question`, as far as the reader may see it."""
@@ -266,6 +273,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: RequestContext
     ) -> None:
         """Called once when a turn was cancelled; what was written of it is already stored. Does nothing by itself."""
+
+    async def _suggest(
+        self, question: str, found: Retrieved, context: RequestContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        if self.follow_ups:
+            async for effect in follow_ups(self.sources[0], self.retrieve, question, found, context):
+                yield effect
 
     def _equipped_agent(self) -> Agent[TurnContext]:
         return self._mcp_servers.equip(self.agent, self._tool_bounds)
