@@ -67,6 +67,13 @@ def test_three_questions_are_answered_and_every_citation_opens_at_its_heading(br
         for link in links:
             opens_at_its_heading(browser, running.address + link)
 
+    suggested = page.locator("ul.follow-ups button").first
+    asked = suggested.text_content()
+    suggested.click()
+    expect(page.locator('article[data-role="user"]').last).to_have_text(asked or "")
+    expect(page.locator('article[data-role="assistant"]').last).to_have_attribute("data-state", "done", timeout=15_000)
+    assert page.locator('article[data-role="assistant"]').last.locator("ol.sources a").count()
+
     assert not complaints
     assert not foreign
     page.close()

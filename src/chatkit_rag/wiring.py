@@ -55,6 +55,8 @@ def build_server(settings: Settings, index: PassageIndex) -> RagChatServer:
         attachment_store=build_attachment_store(settings),
         quotas=Quotas(threads_per_reader=settings.threads_per_reader, messages_per_thread=settings.messages_per_thread),
         titles=True,
+        # By meaning, every suggestion would cost an embedding.
+        follow_ups=settings.embedder == "none",
     )
 
 

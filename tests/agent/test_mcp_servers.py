@@ -152,7 +152,11 @@ async def test_a_server_that_is_lost_is_found_again(course_index: EdgeIndex, mod
 
 
 async def test_a_dead_server_does_not_hold_up_the_start(course_index: EdgeIndex, model: FakeModelServer):
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(30), "127.0.0.1", 0)
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client has given up
+        writer.close()
+
+    silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     try:
         async with (

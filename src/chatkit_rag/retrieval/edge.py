@@ -38,8 +38,8 @@ from chatkit_rag.retrieval.vectors import embed_changed
 
 _BATCH = 64
 """Points an update: one call of this size stops the other threads for a few milliseconds, of thousands for a second."""
-_SLICE = 2_000
-"""Passages a shard: to open one of so many stops the other threads for some 15 ms, of 10,000 for 70 and more."""
+_SLICE = 1_500
+"""Passages a shard: to open one of so many stops the other threads for some 17 ms, of 10,000 for 70 and more."""
 _SLICES = "slices"
 _WHOLE = "shard"
 """Where generations of format 2 and before have all their passages."""
