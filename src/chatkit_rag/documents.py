@@ -4,7 +4,7 @@ Plain data. Reading pages is `ingestion`'s work, finding passages `retrieval`'s,
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -94,6 +94,17 @@ class LibraryPassage(Passage):
     def type(self) -> str:
         """Where it comes from."""
         return "library_docs"
+
+
+def first_within(passages: Iterable[Passage], characters: int) -> list[Passage]:
+    """The first passages that are so long together; one in any case."""
+    shown: list[Passage] = []
+    for passage in passages:
+        characters -= len(passage.text)
+        if shown and characters < 0:
+            break
+        shown.append(passage)
+    return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import date
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -17,12 +17,17 @@ class Narrowing(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    front_matter_names: ClassVar[Mapping[str, str]] = {}
+    """What can be narrowed by -> its name in the front matter."""
+    narrowed_by_ends: ClassVar[frozenset[str]] = frozenset()
+    """Those among them that are narrowed by their ends."""
+
     def to_filter(self) -> Filter:
         """The pages that are left."""
         given = {name: value for name, value in self if value is not None}
         narrowed = Filter()
-        for name, (kind, field) in _KINDS[type(self)].items():
-            if kind is Range:
+        for name, field in self.front_matter_names.items():
+            if name in self.narrowed_by_ends:
                 bounds = given.get(f"{name}{_FROM}"), given.get(f"{name}{_TO}")
                 if bounds != (None, None):
                     narrowed &= Filter(**{field: Range(at_least=bounds[0], at_most=bounds[1])})
@@ -31,30 +36,26 @@ class Narrowing(BaseModel):
         return narrowed
 
 
-_KINDS: dict[type[Narrowing], Mapping[str, tuple[type, str]]] = {}
-"""Of each model that was made: the field -> how it narrows, and its name in the front matter."""
-
-
 def narrowing_by(fields: type[BaseModel]) -> type[Narrowing]:
     """The arguments for a course whose front matter is `fields`.
 
     A number or a date is narrowed by its ends, both of them in it; everything else by values, one of which is enough.
     """
     arguments: dict[str, Any] = {}
-    kinds: dict[str, tuple[type, str]] = {}
+    ranges: set[str] = set()
     for name, known in fields.model_fields.items():
         type_ = _single(known.annotation)
         said = known.description or name.replace("_", " ")
         if isinstance(type_, type) and issubclass(type_, int | float | date) and type_ is not bool:
-            kinds[name] = (Range, known.alias or name)
+            ranges.add(name)
             for end, words in ((_FROM, "from"), (_TO, "up to")):
                 arguments[f"{name}{end}"] = (Annotated[type_ | None, Field(description=f"{said}: {words}")], None)
         else:
-            kinds[name] = (list, known.alias or name)
             several = bool if type_ is bool else list[type_]  # type: ignore[valid-type] - it is made here
             arguments[name] = (Annotated[several | None, Field(description=f"{said}: one of these")], None)
     made = create_model(f"{fields.__name__}Narrowing", __base__=Narrowing, **arguments)
-    _KINDS[made] = kinds
+    made.front_matter_names = {name: known.alias or name for name, known in fields.model_fields.items()}
+    made.narrowed_by_ends = frozenset(ranges)
     return made
 
 

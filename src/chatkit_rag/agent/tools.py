@@ -19,7 +19,7 @@ from pydantic import Field
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.narrowing import Narrowing, narrowing_by
 from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.documents import Hit, LibraryPassage, Passage
+from chatkit_rag.documents import Hit, LibraryPassage, Passage, first_within
 from chatkit_rag.ingestion.passages import cut_passages
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.sources.base import Source
@@ -107,7 +107,7 @@ def read_page_tool(source: CourseSource, *, name: str = READ_PAGE) -> FunctionTo
         chosen = [one for one in whole if not heading or heading.casefold() in one.heading.casefold()]
         if not chosen:
             return _dump({"error": "the page has no such heading", "headings": _headings(whole)})
-        shown = _within(chosen, _PAGE_CHARACTERS)
+        shown = first_within(chosen, _PAGE_CHARACTERS)
         hits = [Hit(passage=one, score=1.0) for one in shown]
         left_out = {"left_out": _headings(chosen[len(shown) :])} if len(shown) < len(chosen) else {}
         return _dump({"path": record.document.path, **_passages(hits, _numbering(context)), **left_out})
@@ -219,17 +219,6 @@ def _is_named(record: PageRecord, wanted: str) -> bool:
     path = wanted.removeprefix(record.base_url.rstrip("/")).partition("#")[0]
     named = {path, f"/{path.strip('/')}"}
     return bool(wanted) and (document.path in named or document.address in named or document.title == wanted)
-
-
-def _within(passages: Iterable[Passage], characters: int) -> list[Passage]:
-    """The first passages that are so long together; one in any case."""
-    shown: list[Passage] = []
-    for passage in passages:
-        characters -= len(passage.text)
-        if shown and characters < 0:
-            break
-        shown.append(passage)
-    return shown
 
 
 def _headings(passages: Iterable[Passage]) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from chatkit_rag.agent.links import LinkReader
 from chatkit_rag.agent.quiz.questions import MOST, Question, plain
-from chatkit_rag.documents import Passage
+from chatkit_rag.documents import Passage, first_within
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class _Draft(BaseModel):
 
 async def drafted_questions(model: Model, passages: Sequence[Passage]) -> list[Question]:
     """The questions of the model's that hold, five at most; none where it fails. It is asked once."""
-    shown = _within(passages, _PAGE_CHARACTERS)
+    shown = first_within(passages, _PAGE_CHARACTERS)
     told = [
         {"number": number, "heading": passage.heading, "text": passage.text}
         for number, passage in enumerate(shown, start=1)
@@ -119,13 +119,3 @@ def _verified(draft: _Drafted, passages: Sequence[Passage]) -> Question | None:
 def _without_links(text: str) -> str:
     reader = LinkReader(lambda _address: False)
     return (reader.feed(text) + reader.close()).strip()
-
-
-def _within(passages: Sequence[Passage], characters: int) -> list[Passage]:
-    shown: list[Passage] = []
-    for passage in passages:
-        characters -= len(passage.text)
-        if shown and characters < 0:
-            break
-        shown.append(passage)
-    return shown
