@@ -1,24 +1,36 @@
 """Several courses in one installation, each with manners of its own, over the wire."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from agents import Agent, GuardrailFunctionOutput, RunContextWrapper, input_guardrail, output_guardrail
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    ModelSettings,
+    RunContextWrapper,
+    input_guardrail,
+    output_guardrail,
+)
 
-from agent.openai_server import model_at
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent.instructions import INSTRUCTIONS
 from chatkit_rag.asgi.app import ChatApp
-from chatkit_rag.context import Principal
+from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.documents import Document, Section
+from chatkit_rag.errors import ConfigurationError
 from chatkit_rag.ingestion.pipeline import ingest
+from chatkit_rag.protocol.engine import TurnOptions
 from chatkit_rag.retrieval.memory import MemoryIndex
+from chatkit_rag.retrieval.retriever import Retrieved
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import Settings
-from chatkit_rag.sites import Site
+from chatkit_rag.sites import Budget, Site
 from chatkit_rag.sources.course import CourseSource
+from chatkit_rag.stores.base import RememberedRequest
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, ToolCall
 from chatkit_rag.wiring import build_server
@@ -66,8 +78,9 @@ def chat(model: FakeModelServer) -> Chat:
                     yield page
 
             await ingest(documents(), index, site=site, url=url)
-        server = RagChatServer(MemoryStore(), sources=[CourseSource(index)], model=model_at(model), **options)
-        app = ChatApp(server, authenticate=lambda _: reader or Principal("ada"))
+        kind = options.pop("kind", RagChatServer)
+        options = {"store": MemoryStore(), "model": model_at(model), **options}
+        app = ChatApp(kind(sources=[CourseSource(index)], **options), authenticate=lambda _: reader or Principal("ada"))
         async with (
             app.lifespan(),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
@@ -208,6 +221,114 @@ class TestManners:
         assert told(model) == "For ada.\nBe warm.\n"
 
 
+class TestBudgets:
+    """A site's limit cuts its own answers as the server's would, and no other site's."""
+
+    @pytest.mark.parametrize("interface", INTERFACES)
+    async def test_of_tokens(self, chat: Chat, model: FakeModelServer, interface: str):
+        model.answer = "An hour [1]. " * 20
+        async with chat(model=model_at(model, interface=interface), sites=with_budget(max_tokens=16)) as http:
+            cut = await ask(http, **at(BREAD))
+            kept = await items_of(http, cut.thread_id)
+            whole = await ask(http, **at(ROBOTS))
+        chosen = model_at(model, interface=interface)
+        own = Agent(name="Own", model=chosen.model, model_settings=ModelSettings(max_tokens=16))
+        async with chat(model=chosen, sites=SITES, agent=own) as http:
+            as_the_servers = await ask(http, **at(BREAD))
+
+        assert (cut.kinds, cut.errors) == (as_the_servers.kinds, as_the_servers.errors)
+        assert "stopped before its answer was complete" in cut.errors[0]["message"]
+        assert kept[-1]["status"] == "interrupted"
+        assert kept[-1]["content"][0]["text"] == "".join(cut.deltas) == "".join(as_the_servers.deltas)
+        assert whole.text == "An hour. " * 20
+
+    async def test_of_turns(self, chat: Chat, model: FakeModelServer):
+        model.script = [ToolCall("course_outline", {"module": None, "week": None}) for _ in range(2 + 6)]
+        async with chat(sites=with_budget(max_turns=2)) as http:
+            cut = await ask(http, **at(BREAD))
+            asked = len(model.requests)
+            as_the_servers = await ask(http, **at(ROBOTS))
+
+        assert (asked, len(model.requests)) == (2, 2 + 6)
+        assert cut.errors == as_the_servers.errors != []
+
+    async def test_of_seconds(self, chat: Chat, model: FakeModelServer):
+        model.answer, model.pause = "An hour." * 10, 0.02  # 20 pieces, 0.4 s
+        async with chat(sites=with_budget(run_seconds=0.1)) as http:
+            cut = await ask(http, **at(BREAD))
+            whole = await ask(http, **at(ROBOTS))
+        async with chat(sites=with_budget(run_seconds=60), turns=TurnOptions(run_seconds=0.1)) as http:
+            prolonged = await ask(http, **at(BREAD))
+            as_the_servers = await ask(http, **at(ROBOTS))
+
+        assert cut.errors == as_the_servers.errors != []
+        assert "took too long" in cut.errors[0]["message"]
+        assert whole.text == prolonged.text == model.answer
+
+    async def test_a_request_that_may_take_longer_stays_in_flight_for_longer(self, chat: Chat):
+        store, found = MemoryStore(), list[RememberedRequest | None]()
+
+        class Looks(RagChatServer):
+            async def retrieve(self, question: str, context: RequestContext) -> Retrieved:
+                claimed = RememberedRequest(fingerprint="", busy_until=0.0)
+                found.append(await store.claim_request("key", claimed, 60.0, context))
+                return await super().retrieve(question, context)
+
+        async with chat(store=store, kind=Looks, sites=with_budget(run_seconds=3_600)) as http:
+            http.headers["idempotency-key"] = "key"
+            await ask(http, **at(BREAD))
+
+        [known] = found
+        assert known is not None
+        assert known.busy_until > time.time() + 3_000
+
+    async def test_they_hold_for_an_agent_of_the_site_s_own_and_those_it_hands_over_to(
+        self, chat: Chat, model: FakeModelServer
+    ):
+        chosen = model_at(model)
+        other = Agent[Any](name="other", model=chosen.model)
+        first = Agent[Any](
+            name="first", model=other.model, handoffs=[other], model_settings=ModelSettings(max_tokens=99)
+        )
+        model.script = [ToolCall("transfer_to_other", {})]
+
+        class Own(RagChatServer):
+            def respond(self, thread: Any, input_user_message: Any, context: RequestContext) -> Any:
+                return self.answer(thread, input_user_message, context, agent=first)
+
+        async with chat(kind=Own, model=chosen, sites=with_budget(max_tokens=16)) as http:
+            await ask(http, **at(BREAD))
+            model.script = [ToolCall("transfer_to_other", {})]
+            await ask(http, **at(ROBOTS))
+
+        assert [sent.get("max_output_tokens") for sent in model.requests] == [16, 16, 99, None]
+
+    async def test_the_questions_of_a_quiz_are_drafted_within_them(self, chat: Chat, model: FakeModelServer):
+        async with chat(sites=with_budget(max_tokens=800)) as http:
+            await ask(http, words="Quiz me on this page", **at(BREAD))
+            await ask(http, words="Quiz me on this page", **at(ROBOTS))
+
+        assert [sent.get("max_output_tokens") for sent in model.requests] == [800, None]
+
+    @pytest.mark.parametrize(
+        ("limits", "told"),
+        [
+            ({"max_tokens": 15}, "16 or more, not 15"),
+            ({"max_turns": 0}, "1 or more, not 0"),
+            ({"run_seconds": 0}, "above 0, not 0"),
+            ({"run_seconds": float("nan")}, "above 0, not nan"),
+        ],
+    )
+    def test_one_that_leaves_no_room_for_an_answer_is_refused(self, limits: dict[str, Any], told: str):
+        with pytest.raises(ValueError, match=told):
+            Budget(**limits)
+
+
+def with_budget(**limits: Any) -> dict[str, Site]:
+    """Both sites, the course on bread with a budget."""
+    return {**SITES, "bread": Site(url=BREAD, budget=Budget(**limits))}
+
+
 class TestChoices:
     @pytest.mark.parametrize(("named", "used"), [("fast", "small"), ("gpt-99", "fake"), ("", "fake")])
     async def test_a_model_is_one_of_the_server_s(self, chat: Chat, model: FakeModelServer, named: str, used: str):
@@ -277,15 +398,39 @@ def test_the_settings_name_sites_and_models(tmp_path: Any, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chatkit-rag.toml").write_text(
         'openai_api_key = "none"\n[models]\nfast = "small"\n[sites.bread]\nurl = "https://example.org"\n'
-        'model = "fast"\nexercises = { "/exercises/*" = "hint" }\n'
+        'model = "fast"\nexercises = { "/exercises/*" = "hint" }\nbudget = { max_tokens = 800, run_seconds = 30 }\n'
     )
     settings = Settings.read(data_dir=tmp_path)
 
     assert settings.sites == {
-        "bread": Site(url="https://example.org", model="fast", exercises={"/exercises/*": "hint"})
+        "bread": Site(
+            url="https://example.org",
+            model="fast",
+            exercises={"/exercises/*": "hint"},
+            budget=Budget(max_tokens=800, run_seconds=30.0),
+        )
     }
     server = build_server(settings, MemoryIndex())
     assert server.models["fast"].model.name == "small"
     monkeypatch.setattr("os.environ", {})
     settings.export()
     assert Settings.read().sites == settings.sites
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("budget = { max_tokens = 5 }", r"sites\.bread\.budget: .*max_tokens is 16 or more, not 5"),
+        ('budget = { max_turns = "few" }', r"sites\.bread\.budget\.max_turns: .*integer"),
+        ("budget = { tokens = 500 }", r"sites\.bread\.budget\.tokens: Unexpected"),
+        ("budgets = { max_tokens = 500 }", r"sites\.bread\.budgets: Unexpected"),
+    ],
+)
+def test_a_site_that_is_written_wrongly_is_named(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, written: str, told: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatkit-rag.toml").write_text(f"[sites.bread]\n{written}\n")
+
+    with pytest.raises(ConfigurationError, match=told):
+        Settings.read()

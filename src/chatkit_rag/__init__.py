@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chatkit_rag.retrieval.reranking import Reranker
     from chatkit_rag.server import RagChatServer
     from chatkit_rag.settings import Settings
-    from chatkit_rag.sites import Site
+    from chatkit_rag.sites import Budget, Site
     from chatkit_rag.sources.base import Source
     from chatkit_rag.sources.course import CourseSource
     from chatkit_rag.sources.library_docs import LibraryDocsSource
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AppOptions": "asgi.app",
+    "Budget": "sites",
     "CachedStore": "stores.cached",
     "ChatApp": "asgi.app",
     "ChatKitRagError": "errors",
@@ -73,6 +74,7 @@ _HOMES = {
 
 __all__ = [
     "AppOptions",
+    "Budget",
     "CachedStore",
     "ChatApp",
     "ChatKitRagError",

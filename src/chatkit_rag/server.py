@@ -34,7 +34,7 @@ from chatkit_rag.protocol.process import process
 from chatkit_rag.protocol.requests import RequestLimits
 from chatkit_rag.protocol.warming import complete_types, rehearse
 from chatkit_rag.retrieval.retriever import Retrieved
-from chatkit_rag.sites import FindSite, Site, Sites
+from chatkit_rag.sites import Budget, FindSite, Site, Sites
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.sources.library_docs import LibraryDocsSource
@@ -216,7 +216,8 @@ class RagChatServer(ChatKitServer[RequestContext]):
         is asked. `agent` replaces the server's own; it gets the same passages first.
         """
         context, site = await self._at_site(thread, context)
-        turn = TurnContext(thread=thread, store=self.store, request_context=context)
+        await _bound(context, site.budget)
+        turn = TurnContext(thread=thread, store=self.store, request_context=context, budget=site.budget)
         history = await self._history(thread, message, context)
         asked = [item for item in history if isinstance(item, UserMessageItem)]
         answering = agent or as_chosen(self._equipped_agent(), site, asked, self._choices)
@@ -330,6 +331,12 @@ class RagChatServer(ChatKitServer[RequestContext]):
             first = asked[-1]
             files = ", ".join(file.name for file in first.attachments)
             thread.title = title_of(written_by(first) or files) or None
+
+
+async def _bound(context: RequestContext, budget: Budget) -> None:
+    """Gives the turn the time of its site, where that has one of its own."""
+    if budget.run_seconds is not None and isinstance(context.turn, TurnItems):
+        await context.turn.may_run(budget.run_seconds)
 
 
 def _chosen(model: str | Model | ChosenModel) -> ChosenModel:

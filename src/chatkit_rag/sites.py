@@ -12,6 +12,42 @@ ExercisePolicy = Literal["hint", "explain", "full"]
 """What a reader gets at an exercise: hints; the ideas and a similar example; or its solution, too."""
 
 
+_NOTHING_ELSE = {"extra": "forbid"}
+"""What pydantic is told where settings are read: a limit that is misspelled would be none."""
+_LEAST_TOKENS = 16
+"""OpenAI's Responses interface takes no smaller limit, and would refuse every question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one answer may take; what is None is as the server has it.
+
+    Raises:
+        ValueError: a limit is so small that there would be no answer at all.
+    """
+
+    max_tokens: int | None = None
+    """What the model may say each time it is asked, in tokens; what a reasoning model thinks counts, too. 16 or more.
+    An answer that comes to its end keeps what was said, and is marked as interrupted."""
+    max_turns: int | None = None
+    """How often the model may be asked: once, and again each time that it has called tools."""
+    run_seconds: float | None = None
+    """How long the answer may take, tools and all."""
+
+    __pydantic_config__ = _NOTHING_ELSE
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < _LEAST_TOKENS:
+            msg = f"max_tokens is {_LEAST_TOKENS} or more, not {self.max_tokens}: models take no smaller limit"
+            raise ValueError(msg)
+        if self.max_turns is not None and self.max_turns < 1:
+            msg = f"max_turns is 1 or more, not {self.max_turns}: the model must be asked once for an answer"
+            raise ValueError(msg)
+        if self.run_seconds is not None and not 0 < self.run_seconds < float("inf"):
+            msg = f"run_seconds is a number of seconds above 0, not {self.run_seconds}"
+            raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """How one course is answered from; what is not said here is as the server has it."""
@@ -32,6 +68,10 @@ class Site:
     """Paths of exercises (`/module-*/exercises/*`) -> what a reader gets there; the first that fits counts."""
     off_topic: Literal["decline", "answer"] = "decline"
     """What becomes of questions that the course does not cover."""
+    budget: Budget = Budget()
+    """What one of its answers may take, also one of an agent that the server's own code gives."""
+
+    __pydantic_config__ = _NOTHING_ELSE
 
     def exercise_at(self, path: str) -> ExercisePolicy:
         """The policy for the page at `path`; `full` where it is no exercise."""

@@ -198,7 +198,9 @@ class TestInTheMiddle:
             assert_told(failed, message, allow_retry=True)
             assert "".join(failed.deltas) == SAID
             assert answer.text == ANSWER
-            assert texts(await items_of(talk.client, failed.thread_id)) == [COVERED, SAID, COVERED, ANSWER]
+            kept = await items_of(talk.client, failed.thread_id)
+            assert texts(kept) == [COVERED, SAID, COVERED, ANSWER]
+            assert [item.get("status") for item in kept] == [None, "interrupted", None, None]
             await assert_at_rest(talk, model, running)
         assert "Traceback" not in caplog.text
 

@@ -19,6 +19,7 @@ from chatkit_rag.agent.tools import numbered
 from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Citation, Hit, Passage
 from chatkit_rag.errors import ModelFailed
+from chatkit_rag.sites import Budget
 from chatkit_rag.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -95,9 +96,10 @@ class TestAnswers:
     async def test_a_run_that_never_comes_to_an_answer_is_a_model_that_failed(self, turn: TurnContext):
         steps = [[function_call("look", {}, call_id=f"c{number}")] for number in range(3)]
         circling = agent(*steps, tools=[look])
+        turn.budget = Budget(max_turns=2)
 
         with pytest.raises(ModelFailed):
-            await messages(stream_answer(circling, [], turn, max_turns=2))
+            await messages(stream_answer(circling, [], turn))
 
         assert circling.model.remaining_steps == 1
 

@@ -176,6 +176,29 @@ def cosine(one: list[float], other: list[float]) -> float:
     return sum(x * y for x, y in zip(one, other, strict=True))
 
 
+class TestTheLimit:
+    """A request's own, in tokens: of pieces' length here."""
+
+    @pytest.mark.parametrize(("tokens", "reason"), [(1, "max_output_tokens"), (2, "max_output_tokens"), (3, None)])
+    async def test_a_response_ends_there(self, client: AsyncOpenAI, tokens: int, reason: str | None):
+        events = await responses(client, max_output_tokens=tokens)
+        whole = await client.responses.create(model="fake", input=QUESTION, max_output_tokens=tokens)
+
+        last = events[-1].response
+        assert whole.output_text == last.output_text == "Yes, it does."[: 5 * tokens]
+        assert [one.incomplete_details and one.incomplete_details.reason for one in (last, whole)] == [reason, reason]
+
+    @pytest.mark.parametrize("word", ["max_tokens", "max_completion_tokens"])
+    async def test_a_completion_ends_there(self, client: AsyncOpenAI, word: str):
+        limited: dict[str, Any] = {word: 1}
+        chunks = await completion(client, **limited)
+        whole = await client.chat.completions.create(model="fake", messages=QUESTION, **limited)
+
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Yes, "
+        assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+        assert whole.choices[0].message.content == "Yes, "
+
+
 class TestEmbeddings:
     async def test_texts_that_share_words_are_near_each_other(self, client: AsyncOpenAI):
         texts = ["How do I create a node?", "To create a node, call create.", "Gravity pulls things down"]

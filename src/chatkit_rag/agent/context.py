@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from chatkit_rag.context import PageContext, Principal, RequestContext
 from chatkit_rag.documents import Passage
+from chatkit_rag.sites import Budget
 
 _ADDRESS = re.compile(r"(?:https?|ftp)://[^\s<>\"'`)\]]+|www\.[^\s<>\"'`)\]]+", re.IGNORECASE)
 
@@ -21,6 +22,9 @@ class TurnContext(AgentContext[RequestContext]):
 
     links: set[str] = Field(default_factory=set[str])
     """Addresses that the answer may hold besides those of the passages: tools of a site's own add theirs."""
+
+    budget: Budget = Budget()
+    """What the answer may take, as its site has it."""
 
     # ChatKit's default is one queue, of which pydantic makes a deep copy each time.
     _events: asyncio.Queue[Any] = PrivateAttr(default_factory=asyncio.Queue[Any])

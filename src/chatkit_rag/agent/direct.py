@@ -25,7 +25,7 @@ from chatkit_rag.agent.models.exchange import TEXT_DELTA
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
-from chatkit_rag.agent.run import SAID, AnswerEnd, AnswerMessage, stream_answer
+from chatkit_rag.agent.run import SAID, AnswerEnd, AnswerMessage, budgeted, stream_answer
 from chatkit_rag.errors import ModelFailed
 
 
@@ -49,9 +49,9 @@ def direct_model(agent: Agent[TurnContext]) -> ResponsesModel | None:
 
 
 def stream_shortest(
-    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext, *, max_turns: int = 6
+    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
-    """The thread's events of `agent`'s answer, without the runner where that is possible.
+    """The thread's events of `agent`'s answer, within the turn's budget, without the runner where that is possible.
 
     Closing or cancelling it stops the model at once.
 
@@ -60,15 +60,14 @@ def stream_shortest(
     """
     model = direct_model(agent)
     if model is None:
-        return _stream_run(agent, conversation, turn, max_turns)
-    return _stream_direct(agent, model, conversation, turn, max_turns)
+        return _stream_run(agent, conversation, turn)
+    return _stream_direct(agent, model, conversation, turn)
 
 
 def _stream_run(
-    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext, max_turns: int
+    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
-    events = stream_answer(agent, conversation, turn, max_turns=max_turns)
-    return cast("AsyncGenerator[ThreadStreamEvent, None]", events)
+    return cast("AsyncGenerator[ThreadStreamEvent, None]", stream_answer(agent, conversation, turn))
 
 
 async def _stream_direct(
@@ -76,9 +75,8 @@ async def _stream_direct(
     model: ResponsesModel,
     conversation: Sequence[TResponseInputItem],
     turn: TurnContext,
-    max_turns: int,
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
-    settings = agent.model_settings
+    settings = agent.model_settings.resolve(budgeted(turn))
     instructions = agent.instructions if isinstance(agent.instructions, str) else None
     try:
         body = model.request_body(instructions, list(conversation), settings, agent.tools)
@@ -101,7 +99,7 @@ async def _stream_direct(
     if response.is_answer:
         return
     going_on = agent.clone(model=ReplayModel(response.completed, model))
-    async with aclosing(_stream_run(going_on, conversation, turn, max_turns)) as rest:
+    async with aclosing(_stream_run(going_on, conversation, turn)) as rest:
         async for shown in rest:
             yield shown
 

@@ -14,6 +14,7 @@ import orjson
 from agents import (
     Agent,
     AgentUpdatedStreamEvent,
+    ModelSettings,
     RawResponsesStreamEvent,
     RunConfig,
     RunItemStreamEvent,
@@ -63,6 +64,8 @@ _log = logging.getLogger(__name__)
 
 SAID = {"message", "reasoning"}
 """What a model says; all else in a response of its is to be carried out."""
+MAX_TURNS = 6
+"""How often the model is asked for one answer, where its site says nothing else."""
 _EXCERPT = 200
 _new = object.__new__
 _set_fields, _set_names, _set_extra, _set_private = (
@@ -78,9 +81,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 async def stream_answer(
-    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext, *, max_turns: int = 6
+    agent: Agent[TurnContext], conversation: Sequence[TResponseInputItem], turn: TurnContext
 ) -> AsyncIterator[ThreadStreamEvent]:
-    """Runs `agent` over `conversation` and yields the thread's events as they come.
+    """Runs `agent` over `conversation`, within the turn's budget, and yields the thread's events as they come.
 
     The run is stopped for good when the iterator is closed, cancelled, or fails.
 
@@ -88,7 +91,12 @@ async def stream_answer(
         ModelFailed: the model could not be reached, refused, or broke off.
     """
     result = Runner.run_streamed(
-        agent, list(conversation), context=turn, max_turns=max_turns, run_config=RunConfig(tracing_disabled=True)
+        agent,
+        list(conversation),
+        context=turn,
+        max_turns=turn.budget.max_turns or MAX_TURNS,
+        # Goes before what the agent has, and before what the agents have that it hands over to.
+        run_config=RunConfig(tracing_disabled=True, model_settings=budgeted(turn)),
     )
     # An async generator, whatever the SDK's annotation says.
     happenings = cast("AsyncGenerator[StreamEvent, None]", result.stream_events())
@@ -120,6 +128,12 @@ async def stream_answer(
         result.cancel(mode="immediate")
         # Waits until it has stopped: what is left to the garbage collector closes its connection when that comes by.
         await events.aclose()
+
+
+def budgeted(turn: TurnContext) -> ModelSettings | None:
+    """What the turn's budget says to the model, in place of an agent's own settings; None where it says nothing."""
+    most = turn.budget.max_tokens
+    return None if most is None else ModelSettings(max_tokens=most)
 
 
 class _RunAnswer:
@@ -280,11 +294,14 @@ class AnswerMessage:
         return updates
 
     def finish(self, status: str | None = "completed") -> list[ThreadStreamEvent]:
-        """The last updates, and the message as it is stored; none where the model's tokens ended before a word came."""
-        parts = [*self._reader.feed(self._links.close()), *self._reader.close()]
-        if status == "incomplete" and not self._reader.text:
-            return []
-        rest = self._updates(parts)
+        """The last updates, and the message as it is stored.
+
+        One that is `incomplete`, because the model's tokens ended, stays open: the turn keeps what there is of it as it
+        keeps all that is cut short.
+        """
+        rest = self._updates([*self._reader.feed(self._links.close()), *self._reader.close()])
+        if status == "incomplete":
+            return rest
         content = self._content()
         done = AssistantMessageContentPartDone(content_index=0, content=content)
         stored = self._item.model_copy(update={"content": [content]})

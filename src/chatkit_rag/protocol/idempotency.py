@@ -77,7 +77,7 @@ class Claim:
 
     def noted(self, thread_id: str, item_id: str) -> RememberedRequest:
         """What is to be remembered: the outcome will stand behind this item."""
-        until = time.time() + self.engine.turns.run_seconds + self.engine.turns.lease_seconds
+        until = self._busy_until(self.engine.turns.run_seconds)
         self.request = replace(self.request, thread_id=thread_id, item_id=item_id, busy_until=until)
         return self.request
 
@@ -90,6 +90,11 @@ class Claim:
         """Remembers where the outcome will stand: behind this item."""
         await self._remember(self.noted(thread_id, item_id))
 
+    async def prolong(self, seconds: float) -> None:
+        """The request takes up to `seconds` from now, instead of the time that answers usually may."""
+        self.request = replace(self.request, busy_until=self._busy_until(seconds))
+        await self._remember(self.request)
+
     async def settle(self) -> None:
         """The request was carried out, well or not: from now on its outcome is given."""
         await self._remember(self.settled())
@@ -98,6 +103,9 @@ class Claim:
         """The request was refused: nothing came of it, and it may be made again."""
         if self.key:
             await run_to_end(self.engine.requests.forget_request(self.key, self.context))
+
+    def _busy_until(self, seconds: float) -> float:
+        return time.time() + seconds + self.engine.turns.lease_seconds
 
     async def _remember(self, request: RememberedRequest) -> None:
         if self.key:

@@ -56,6 +56,7 @@ class TurnItems:
         *,
         history: Sequence[ThreadItem] | None = None,
         save_last: Callable[[ThreadItem], Awaitable[None]] | None = None,
+        bound: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         """A turn in `thread`.
 
@@ -65,9 +66,11 @@ class TurnItems:
             context: the request's.
             history: the newest items up to the reader's message, newest first, where they are known.
             save_last: stores the item behind which nothing comes.
+            bound: sets how many seconds the turn may take.
         """
         self.history = history
         self._save_last = save_last
+        self._bound = bound
         self.thread_id = thread.id
         self.unfinished: dict[str, Growing] = {}
         """Items that were announced and are not complete, as far as they came."""
@@ -89,6 +92,11 @@ class TurnItems:
         """`id_`, which the store has made in this turn."""
         self._own.add(id_)
         return id_
+
+    async def may_run(self, seconds: float) -> None:
+        """The turn may take so long, from its beginning, instead of as long as the engine's options say."""
+        if self._bound is not None:
+            await self._bound(seconds)
 
     async def receive(self, event: ThreadStreamEvent) -> ThreadStreamEvent | None:
         """What the client is sent for a hook's event; None where that is for the model only.

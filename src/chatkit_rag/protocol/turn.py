@@ -81,10 +81,12 @@ class Turn:
             context,
             history=beginning.history,
             save_last=self._end if lease is not None and engine.answers_alone() else None,
+            bound=self._may_run,
         )
         self._context = replace(context, turn=self._items)
         self._replaced = list(beginning.replaced)
         self._owes_answer = lease is not None
+        self._step: _Step | None = None
         self._told = False
         self._ended = False
 
@@ -124,7 +126,7 @@ class Turn:
 
     async def _events(self) -> AsyncGenerator[ThreadStreamEvent, None]:
         """The hook's events; it is stopped for good when this is closed, cancelled, or takes too long."""
-        step = _Step(self._items, self._engine.turns.run_seconds)
+        step = self._step = _Step(self._items, self._engine.turns.run_seconds)
         events: AsyncIterator[ThreadStreamEvent] | None = None
         try:
             step.begin()
@@ -148,6 +150,12 @@ class Turn:
             step.cancel()
             if events is not None:
                 await run_to_end(self._stop(events), within=_STOPPING_SECONDS)
+
+    async def _may_run(self, seconds: float) -> None:
+        if self._step is not None:
+            self._step.bound(seconds)
+        if seconds > self._engine.turns.run_seconds:
+            await self._claim.prolong(seconds)
 
     async def _receive(self, event: ThreadStreamEvent) -> list[ThreadStreamEvent]:
         """What the client is sent for a hook's event; the store agrees with it when this returns."""
@@ -278,7 +286,14 @@ class _Step:
         self._cancelled: asyncio.Task[object] | None = None
         self._waits = False
         self._passed = False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._timer = self._loop.call_at(self._began + seconds, self._pass)
+
+    def bound(self, seconds: float) -> None:
+        """The steps may take so long in sum, from the first one's beginning, whatever was said before."""
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._began + seconds, self._pass)
 
     def begin(self) -> None:
         """The hook is asked for its next event. Raises TookTooLong when its time is over."""

@@ -27,7 +27,7 @@ from chatkit_rag.testing.embeddings import embeddings
 from chatkit_rag.testing.faults import HUGE, Fault, FaultKind, error_body
 from chatkit_rag.testing.reranking import cohere_embeddings, reranked
 from chatkit_rag.testing.responses_wording import ResponsesWording
-from chatkit_rag.testing.wording import ToolCall, Wording
+from chatkit_rag.testing.wording import Ending, ToolCall, Wording, most_tokens
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 0.05
@@ -49,7 +49,7 @@ class FakeModelServer:
     fault: Fault | None = None
     """What goes wrong. A request that is refused or met with silence takes nothing from the script."""
     piece: int = 4
-    """Characters in one delta."""
+    """Characters in one delta, and in one token: an answer ends, incomplete, at the limit that its request has."""
     pause: float = 0.0
     """Seconds before each delta."""
     dimensions: int = 256
@@ -176,16 +176,21 @@ class FakeModelServer:
         if fault is not None and (fault.refuses or fault.kind == "silent"):
             return await self._fail(fault, request)
         wording = words(self.script.pop(0) if self.script else self.answer, number, body)
+        most = most_tokens(body) * self.piece
+        ending: Ending = "completed" if len(wording.content) <= most else "incomplete"
+        wording.content = wording.content[:most]
         if streams:
-            return await self._stream(request, wording, fault)
+            return await self._stream(request, wording, ending, fault)
         if fault is None:
-            return _json(wording.whole("completed"))
+            return _json(wording.whole(ending))
         if fault.kind == "incomplete" or fault.kind == "failed":  # noqa: PLR1714 - pyright narrows this form
             self.fired[fault.kind] += 1
             return _json(wording.whole(fault.kind))
         return await self._fail(fault, request)
 
-    async def _stream(self, request: web.Request, wording: Wording, fault: Fault | None) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, wording: Wording, ending: Ending, fault: Fault | None
+    ) -> web.StreamResponse:
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await stream.prepare(request)
         await stream.write(wording.opening())
@@ -198,7 +203,7 @@ class FakeModelServer:
                 await asyncio.sleep(self.pause)
                 self.sent += 1
                 await stream.write(wording.delta(wording.content[starts[count] : starts[count] + self.piece]))
-        await stream.write(wording.ending("completed"))
+        await stream.write(wording.ending(ending))
         return stream
 
     async def _strike(self, fault: Fault, request: web.Request, stream: web.StreamResponse, wording: Wording) -> bool:

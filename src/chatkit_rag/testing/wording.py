@@ -1,5 +1,7 @@
 """What a model says, and what an interface makes of it. Does no IO."""
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -48,6 +50,12 @@ class Wording(Protocol):
     def whole(self, how: Ending) -> dict[str, Any]:
         """The answer to a request that wants no stream."""
         ...
+
+
+def most_tokens(request: Mapping[str, Any]) -> int:
+    """How many tokens the request lets the answer have, in either interface's word for it."""
+    limits = (request.get(name) for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"))
+    return next((limit for limit in limits if limit is not None), sys.maxsize)
 
 
 def content_of(said: str | ToolCall) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from agents import Model
+from agents import Model, ModelSettings
 from chatkit.types import (
     HiddenContextItem,
     ProgressUpdateEvent,
@@ -48,7 +48,7 @@ from chatkit_rag.agent.quiz.questions import (
     solutions,
     to_check,
 )
-from chatkit_rag.agent.run import AnswerDone, stream_parts
+from chatkit_rag.agent.run import AnswerDone, budgeted, stream_parts
 from chatkit_rag.context import PageContext, utc_now
 from chatkit_rag.documents import Passage, page_url
 from chatkit_rag.ingestion.passages import cut_passages
@@ -95,7 +95,7 @@ async def _ask(source: Source, model: object, turn: TurnContext) -> AsyncGenerat
         async for event in stream_parts([in_language(QUIZ_NO_PAGE, languages)], turn):
             yield event
         return
-    questions = await _questions(model, _passages(record))
+    questions = await _questions(model, _passages(record), budgeted(turn) or ModelSettings())
     if len(questions) < FEWEST:
         async for event in stream_parts([in_language(QUIZ_THIN, languages)], turn):
             yield event
@@ -108,10 +108,10 @@ async def _ask(source: Source, model: object, turn: TurnContext) -> AsyncGenerat
     yield AnswerDone(item=StructuredInputItem(id=item_id, inputs=shown_inputs(questions), **place))
 
 
-async def _questions(model: object, passages: Sequence[Passage]) -> list[Question]:
+async def _questions(model: object, passages: Sequence[Passage], settings: ModelSettings) -> list[Question]:
     """The model's questions; where too few of them hold, or there is no model, those that the page itself makes."""
     if isinstance(model, Model) and not isinstance(model, ExtractiveModel):
-        drafted = await drafted_questions(model, passages)
+        drafted = await drafted_questions(model, passages, settings)
         if len(drafted) >= FEWEST:
             return drafted
     return cloze_questions(passages)

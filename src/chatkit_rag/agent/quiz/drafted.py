@@ -51,7 +51,7 @@ class _Draft(BaseModel):
     questions: list[_Drafted]
 
 
-async def drafted_questions(model: Model, passages: Sequence[Passage]) -> list[Question]:
+async def drafted_questions(model: Model, passages: Sequence[Passage], settings: ModelSettings) -> list[Question]:
     """The questions of the model's that hold, five at most; none where it fails. It is asked once."""
     shown = first_within(passages, _PAGE_CHARACTERS)
     told = [
@@ -62,7 +62,7 @@ async def drafted_questions(model: Model, passages: Sequence[Passage]) -> list[Q
         response = await model.get_response(
             _INSTRUCTIONS,
             [{"role": "user", "content": orjson.dumps({"passages": told}).decode()}],
-            ModelSettings(),
+            settings,
             [],
             AgentOutputSchema(_Draft),
             [],
