@@ -1,6 +1,7 @@
 """`index` for an index that is served elsewhere: a file, a Qdrant server, a generation of before."""
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from chatkit_rag.cli import app
-from processes import PATIENCE, serving
+from chatkit_rag.testing import FakeModelServer
+from processes import COMMAND, PATIENCE, clean_environment, run, serving
 from retrieval.qdrant_server import QdrantServer
+from stumbling import asked_for, stumbling
 
 
 def index(*arguments: str) -> dict[str, Any]:
@@ -76,6 +79,35 @@ def test_no_more_generations_are_kept_than_asked_for(docs: Path):
     assert last == "gen-3"
     assert refused.exit_code != 0
     assert "gen-3 is kept" in str(refused.exception)
+
+
+def test_a_run_that_is_killed_while_it_embeds_has_paid_for_nothing_twice(docs: Path, tmp_path: Path):
+    parts = "".join(f"## Part {number}\n\nAbout the number {number}.\n\n" for number in range(300))
+    (docs / "gears.md").write_text(f"# Numbers\n\n{parts}")
+    with FakeModelServer() as server:
+        env = {"OPENAI_BASE_URL": server.base_url}
+        arguments = ("index", "docs", "--embedder", "openai:some-model")
+        before = stumbling(server, at=3, fault="silent")
+        with subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=clean_environment() | env) as killed:
+            deadline = time.monotonic() + PATIENCE
+            while not server.fired["silent"] and time.monotonic() < deadline:
+                time.sleep(0.001)
+            killed.kill()
+        given = asked_for(before[:-1])
+        server.fault = None
+        after = stumbling(server)
+        done = run(*arguments, cwd=tmp_path, env=env)
+        again = stumbling(server)
+        run(*arguments, cwd=tmp_path, env=env)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passages"] == 300
+    assert len(before) == 3
+    assert len(given) >= 200
+    assert sorted([*given, *asked_for(after)]) == sorted(
+        f"Numbers > Part {n}\nAbout the number {n}." for n in range(300)
+    )
+    assert again == []
 
 
 @pytest.mark.anyio

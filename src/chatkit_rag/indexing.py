@@ -47,5 +47,6 @@ def build_index(settings: Settings, *, keep: int = 2) -> PassageIndex:
             language=settings.language,
             embedder=embedder,
             keep=keep,
+            journal=settings.index_dir / "vectors.db",
         )
     return EdgeIndex(settings.index_dir, language=settings.language, embedder=embedder, keep=keep)

@@ -34,6 +34,7 @@ from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, Sc
 from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord
+from chatkit_rag.retrieval.vector_journal import VectorJournal
 from chatkit_rag.retrieval.vectors import embed_changed
 
 _BATCH = 64
@@ -68,6 +69,7 @@ class EdgeIndex:
         """
         self._directory = Path(directory)
         self._generations = Generations(self._directory, keep=keep)
+        self._unpublished = VectorJournal(self._directory / "vectors.db")
         self._language = find_language(language).name
         self._embedder = embedder
         self._worker: ThreadPoolExecutor | None = None
@@ -155,10 +157,12 @@ class EdgeIndex:
         """See `PassageIndex.publish`."""
         vectors: list[Vector] = []
         if self._embedder is not None:
-            vectors = await embed_changed(passages, self._embedder, await self._kept_vectors())
+            vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
         signature = self._embedder.signature if self._embedder else ""
         build = partial(_build, self._generations, self._language, signature, records, passages, vectors)
         name = await asyncio.wrap_future(self._submit(build))
+        if self._embedder is not None:
+            await self._unpublished.clear()
         await self._current()
         return name
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
@@ -30,6 +31,7 @@ from chatkit_rag.retrieval.index import Around, Matches, index_signature
 from chatkit_rag.retrieval.knowledge import Knowledge, make_payloads
 from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
+from chatkit_rag.retrieval.vector_journal import VectorJournal
 from chatkit_rag.retrieval.vectors import embed_changed
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class QdrantIndex:
         language: str = "english",
         embedder: Embedder | None = None,
         keep: int = 2,
+        journal: Path | None = None,
         options: QdrantOptions | None = None,
     ) -> None:
         """An index on the server at `url`; nothing is sent before it is opened.
@@ -85,6 +88,8 @@ class QdrantIndex:
             language: the course's, by its English name or its code.
             embedder: what passages and questions are embedded by; None to search by words only.
             keep: how many generations stay on the server.
+            journal: a local file that keeps what the embedder has given until the server has it, so that a run that was
+                interrupted goes on; None keeps nothing.
             options: how the server is spoken to.
 
         Raises:
@@ -97,6 +102,7 @@ class QdrantIndex:
         self._language = find_language(language).name
         self._embedder = embedder
         self._keep = keep
+        self._unpublished = VectorJournal(journal) if journal else None
         self._options = options
         self._served: _Served | None = None
         self._looked_up = -1.0
@@ -177,7 +183,7 @@ class QdrantIndex:
         before = await self._server.target()
         vectors: list[Vector] = []
         if self._embedder is not None:
-            vectors = await embed_changed(passages, self._embedder, await self._kept_vectors())
+            vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
         knowledge, terms = await anyio.to_thread.run_sync(
             lambda: Knowledge.of(
                 records,
@@ -200,6 +206,8 @@ class QdrantIndex:
                     "what they have changed is kept"
                 )
             await self._server.point_at(self._server.name_of(number))
+        if self._embedder is not None and self._unpublished is not None:
+            await self._unpublished.clear()
         await self._remove_old(number)
         served = await self._current(at_once=True)
         return served.generation if served else ""

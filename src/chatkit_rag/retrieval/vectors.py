@@ -1,4 +1,4 @@
-"""The vectors of a generation to be: those of the one before where the text is the same, the others made anew."""
+"""The vectors of a generation to be: those that were made before where the text is the same, the others made anew."""
 
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,39 +6,62 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.embedding import Embedder, Vector, check_vectors, passage_text
 from chatkit_rag.retrieval.knowledge import text_digest
+from chatkit_rag.retrieval.vector_journal import VectorJournal
 
-_BATCH = 256
+_LOOKED_UP = 256
+"""Passages that are looked up at once."""
+_EMBEDDED = 128
+"""Texts that the embedder is given at once, which is about what goes out in one request: so much a kill may cost."""
 
 Kept = Callable[[Sequence[str]], Awaitable[Mapping[str, tuple[str, Vector]]]]
 """Ids of passages -> for those that the generation before has: the digest of what was embedded, and the vector."""
 
 
-async def embed_changed(passages: Sequence[Passage], embedder: Embedder, kept: Kept | None) -> list[Vector]:
-    """A vector for every passage. `kept` None makes all of them anew.
+async def embed_changed(
+    passages: Sequence[Passage], embedder: Embedder, kept: Kept | None, journal: VectorJournal | None = None
+) -> list[Vector]:
+    """A vector for every passage; passages of the same text share one.
+
+    Args:
+        passages: what is to be published.
+        embedder: asked for what nobody has a vector of.
+        kept: the vectors that this embedder has given for the generation before; None where there are none.
+        journal: takes what the embedder gives, batch by batch, and is asked for what an interrupted run has got.
 
     Raises:
         EmbeddingFailed: the embedder fails, or its vectors cannot be compared with each other.
     """
-    vectors: list[Vector] = []
-    dimension: int | None = None
-    for start in range(0, len(passages), _BATCH):
-        batch = passages[start : start + _BATCH]
-        before: Mapping[str, tuple[str, Vector]] = await kept([passage.id for passage in batch]) if kept else {}
-        same = {
-            passage.id: before[passage.id][1]
-            for passage in batch
-            if passage.id in before and before[passage.id][0] == text_digest(passage)
-        }
-        changed = [passage for passage in batch if passage.id not in same]
-        made: Sequence[Vector] = (
-            await embedder.embed_documents([passage_text(passage) for passage in changed]) if changed else []
-        )
+    digests: list[str] = []
+    known: dict[str, Vector] = {}
+    for start in range(0, len(passages), _LOOKED_UP):
+        batch = passages[start : start + _LOOKED_UP]
+        wanted = [text_digest(passage) for passage in batch]
+        if kept is not None:
+            known |= _compact(dict((await kept([passage.id for passage in batch])).values()))
+        if journal is not None:
+            known |= await journal.find(embedder.signature, {digest for digest in wanted if digest not in known})
+        digests += wanted
+    dimension = embedder.dimension or next((len(vector) for vector in known.values()), None)
+    # Of equal texts the last one's: any would do.
+    missing = {digest: passage for digest, passage in zip(digests, passages, strict=True) if digest not in known}
+    left = list(missing)
+    for start in range(0, len(left), _EMBEDDED):
+        asked = left[start : start + _EMBEDDED]
+        made = await embedder.embed_documents([passage_text(missing[digest]) for digest in asked])
+        if journal is not None and dimension and any(len(vector) != dimension for vector in made):
+            await journal.clear()  # it may be what does not fit, and would not fit the next time either
         # Whoever's embedder it is: nothing is built on vectors that were not looked at.
-        check_vectors(made, count=len(changed), dimension=dimension or embedder.dimension, who=embedder.signature)
-        new = iter(made)
-        for passage in batch:
-            vector = same[passage.id] if passage.id in same else next(new)
-            vectors.append(array("f", vector))  # a list of numbers takes eight times as much
-        dimension = dimension or (len(vectors[0]) if vectors else None)
+        check_vectors(made, count=len(asked), dimension=dimension, who=embedder.signature)
+        dimension = dimension or len(made[0])
+        new = _compact(dict(zip(asked, made, strict=True)))
+        if journal is not None:
+            await journal.add(embedder.signature, new)
+        known |= new
+    vectors = [known[digest] for digest in digests]
     check_vectors(vectors, count=len(passages), dimension=dimension, who=embedder.signature)
     return vectors
+
+
+def _compact(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    """The same in 32 bits a number: a list of numbers takes eight times as much."""
+    return {digest: array("f", vector) for digest, vector in vectors.items()}
