@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chatkit_rag.agent.context import TurnContext
     from chatkit_rag.agent.models.extractive import ExtractiveModel
-    from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool, search_tool
+    from chatkit_rag.agent.tools import cite_tool, library_docs_tool, outline_tool, read_page_tool, search_tool
     from chatkit_rag.asgi.app import AppOptions, ChatApp
     from chatkit_rag.context import PageContext, Principal, RequestContext
     from chatkit_rag.documents import Citation, Document, Passage
@@ -64,6 +64,7 @@ _HOMES = {
     "Source": "sources.base",
     "Store": "stores.base",
     "TurnContext": "agent.context",
+    "cite_tool": "agent.tools",
     "create_app": "wiring",
     "ingest": "ingestion.pipeline",
     "library_docs_tool": "agent.tools",
@@ -101,6 +102,7 @@ __all__ = [
     "Source",
     "Store",
     "TurnContext",
+    "cite_tool",
     "create_app",
     "ingest",
     "library_docs_tool",

@@ -6,15 +6,25 @@ Plain data. Reading pages is `ingestion`'s work, finding passages `retrieval`'s,
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
+_EXCERPT = 200
 
 
 def without_code(text: str) -> str:
     """A passage's text without its code fences; one that is not closed reaches to the end."""
     return _FENCE.sub(" ", text)
+
+
+@lru_cache(maxsize=1024)  # passages are cited again and again
+def excerpt(text: str) -> str:
+    """How a passage begins, for a card: prose only, without marks of Markdown, cut between words."""
+    prose = " ".join(_MARKS.sub("", without_code(text)).split())
+    return prose if len(prose) <= _EXCERPT else f"{prose[:_EXCERPT].rsplit(' ', 1)[0]} …"
 
 
 def page_url(base: str, path: str, anchor: str = "") -> str:

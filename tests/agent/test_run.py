@@ -14,10 +14,10 @@ from chatkit.types import ThreadItemDoneEvent, ThreadMetadata
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.models.extractive import ExtractiveModel
-from chatkit_rag.agent.run import annotation_of, excerpt, retrieval_first, stream_answer, stream_text
+from chatkit_rag.agent.run import annotation_of, retrieval_first, stream_answer, stream_text
 from chatkit_rag.agent.tools import numbered
 from chatkit_rag.context import RequestContext
-from chatkit_rag.documents import Citation, Hit, Passage
+from chatkit_rag.documents import Citation, Hit, Passage, excerpt
 from chatkit_rag.errors import ModelFailed
 from chatkit_rag.sites import Budget
 from chatkit_rag.stores.memory import MemoryStore

@@ -13,9 +13,18 @@ from agents import Agent, FunctionTool, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel, Field
 
-from agent.openai_server import model_at
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent.bounds import ToolBounds
-from chatkit_rag.agent.tools import OUTLINE, READ_PAGE, SEARCH_COURSE, outline_tool, read_page_tool, search_tool
+from chatkit_rag.agent.tools import (
+    CITE,
+    OUTLINE,
+    READ_PAGE,
+    SEARCH_COURSE,
+    cite_tool,
+    outline_tool,
+    read_page_tool,
+    search_tool,
+)
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
 from chatkit_rag.context import RequestContext
@@ -47,10 +56,15 @@ def model() -> Iterator[FakeModelServer]:
 
 
 async def asked(
-    source: CourseSource, model: FakeModelServer, *tools: FunctionTool, bounds: ToolBounds | None = None
+    source: CourseSource,
+    model: FakeModelServer,
+    *tools: FunctionTool,
+    bounds: ToolBounds | None = None,
+    interface: str = "responses",
 ) -> Answer:
     """The answer of a server with these tools besides its own."""
-    server = RagChatServer(MemoryStore(), sources=[source], model=model_at(model), tools=tools, tool_bounds=bounds)
+    chosen = model_at(model, interface=interface)
+    server = RagChatServer(MemoryStore(), sources=[source], model=chosen, tools=tools, tool_bounds=bounds)
     chat = ChatApp(server, authenticate=nobody, options=AppOptions(local_reader=True))
     async with chat.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(chat), base_url="http://test") as http:
         return await ask(http, COVERED)
@@ -58,7 +72,10 @@ async def asked(
 
 def outputs(model: FakeModelServer) -> list[str]:
     """What the tools returned, search first, as the model was told it last."""
-    return [item["output"] for item in model.requests[-1]["input"] if item.get("type") == "function_call_output"]
+    sent = model.requests[-1]
+    if "messages" in sent:
+        return [message["content"] for message in sent["messages"] if message["role"] == "tool"]
+    return [item["output"] for item in sent["input"] if item.get("type") == "function_call_output"]
 
 
 async def alone(tool: FunctionTool, **arguments: Any) -> dict[str, Any]:
@@ -145,6 +162,95 @@ class TestOutline:
         pages = (await alone(outline_tool(hidden), module=None, week=None))["pages"]
         assert {page["module"] for page in pages} == {1}
         refused = await alone(read_page_tool(hidden), passage=None, path="/module-2/week-3/gazebo", heading=None)
+        assert "error" in refused
+
+
+class TestCiting:
+    @pytest.mark.parametrize("interface", INTERFACES)
+    async def test_a_passage_of_the_turn_is_cited_by_its_number_and_its_address_may_stand_in_the_answer(
+        self, source: CourseSource, model: FakeModelServer, interface: str
+    ):
+        address = f"{NODES}#create-a-ros-2-node-in-python"
+        model.script = [
+            ToolCall(CITE, {"passage": 1, "path": None, "heading": None}),
+            f"See [nodes]({address}) [1], not [others]({NODES}#invented).",
+        ]
+
+        answer = await asked(source, model, cite_tool(source), interface=interface)
+
+        [_search, cited] = map(json.loads, outputs(model))
+        source_of_1 = answer.annotations[0]["source"]
+        assert (cited["number"], cited["page"]) == (1, "Nodes, the building blocks")
+        assert cited["heading"] == source_of_1["title"].replace(
+            " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} ", " > "
+        )
+        assert cited["url"] == source_of_1["url"] == address
+        assert cited["excerpt"] == source_of_1["description"] != ""
+        assert answer.text == f"See [nodes]({address}), not [others]."
+
+    async def test_what_is_found_by_its_heading_is_a_passage_of_the_turn_from_then_on(
+        self, source: CourseSource, model: FakeModelServer
+    ):
+        model.script = [
+            ToolCall(CITE, {"passage": None, "path": "/module-2/week-3/sensors", "heading": "lidar"}),
+            "Light [6].",
+        ]
+
+        answer = await asked(source, model, cite_tool(source))
+
+        cited = json.loads(outputs(model)[1])
+        assert (cited["number"], cited["url"]) == (6, "/module-2/week-3/sensors#lidar-distances-by-light")
+        assert [annotation["source"]["url"] for annotation in answer.annotations] == [cited["url"]]
+
+    @pytest.mark.parametrize("number", [0, -1, 6, 99])
+    async def test_a_number_that_is_not_of_the_turn_is_told_as_data(
+        self, source: CourseSource, model: FakeModelServer, number: int
+    ):
+        model.script = [ToolCall(CITE, {"passage": number, "path": NODES, "heading": None}), "Well [1]."]
+
+        answer = await asked(source, model, cite_tool(source))
+
+        assert json.loads(outputs(model)[1]) == {"error": f"no passage here has the number {number}"}
+        assert answer.text == "Well."
+
+    async def test_an_agent_of_somebody_elses_cites_by_page_and_heading(self, source: CourseSource):
+        tool = cite_tool(source)
+
+        section = await alone(tool, passage=None, path=NODES, heading="What spinning means")
+        page = await alone(tool, passage=None, path="Nodes, the building blocks", heading=None)
+
+        assert section["url"] == f"{NODES}#what-spinning-means"
+        assert section["heading"].endswith(" > What spinning means")
+        assert page["url"].partition("#")[0] == NODES
+        assert (await alone(tool, passage=1, path=None, heading=None))["error"]
+        assert OUTLINE in (await alone(tool, passage=None, path=None, heading=None))["error"]
+        missed = await alone(tool, passage=None, path=NODES, heading="Quaternions")
+        assert "What spinning means" in missed["headings"]
+
+    async def test_of_headings_that_hold_the_words_the_very_one_is_cited(self):
+        async def pages() -> AsyncIterator[Document]:
+            headings = ("Nodes in practice", "Nodes")
+            sections = tuple(Section(heading_path=("A", one), anchor=one[-5:], blocks=("Text.",)) for one in headings)
+            yield Document(path="/a", title="A", sections=sections)
+
+        index = MemoryIndex()
+        await ingest(pages(), index, url="https://example.org")
+
+        cited = await alone(cite_tool(CourseSource(index)), passage=None, path="/a", heading="nodes")
+
+        assert cited == {
+            "number": 1,
+            "page": "A",
+            "heading": "A > Nodes",
+            "url": "https://example.org/a#Nodes",
+            "excerpt": "Text.",
+        }
+
+    async def test_a_page_that_the_reader_may_not_see_is_none(self, course_index: EdgeIndex):
+        hidden = CourseSource(course_index, visible=lambda _: Filter(module=1))
+
+        refused = await alone(cite_tool(hidden), passage=None, path="/module-2/week-3/gazebo", heading=None)
+
         assert "error" in refused
 
 

@@ -5,9 +5,7 @@ ids, and takes citations from the turn's passages only.
 """
 
 import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -57,7 +55,7 @@ from chatkit_rag.agent.pieces import Pieces
 from chatkit_rag.agent.told import client_tool_call, end_workflow, leave_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
 from chatkit_rag.context import utc_now
-from chatkit_rag.documents import Citation, Hit, LibraryPassage, Passage, without_code
+from chatkit_rag.documents import Citation, Hit, LibraryPassage, Passage, excerpt
 from chatkit_rag.errors import ModelFailed
 
 _log = logging.getLogger(__name__)
@@ -66,7 +64,6 @@ SAID = {"message", "reasoning"}
 """What a model says; all else in a response of its is to be carried out."""
 MAX_TURNS = 6
 """How often the model is asked for one answer, where its site says nothing else."""
-_EXCERPT = 200
 _new = object.__new__
 _set_fields, _set_names, _set_extra, _set_private = (
     vars(BaseModel)[slot].__set__
@@ -75,7 +72,6 @@ _set_fields, _set_names, _set_extra, _set_private = (
 _UPDATE_FIELDS = {"content_index", "delta"}
 _EVENT_FIELDS = {"item_id", "update"}
 _BETWEEN_HEADINGS = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
-_MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -366,10 +362,3 @@ def annotation_of(citation: Citation) -> Annotation:
     if isinstance(passage, LibraryPassage):
         source.group, source.attribution = passage.type, passage.library
     return Annotation(index=citation.index, source=source)
-
-
-@lru_cache(maxsize=1024)  # passages are cited again and again
-def excerpt(text: str) -> str:
-    """How a passage begins, for a card: prose only, without marks of Markdown, cut between words."""
-    prose = " ".join(_MARKS.sub("", without_code(text)).split())
-    return prose if len(prose) <= _EXCERPT else f"{prose[:_EXCERPT].rsplit(' ', 1)[0]} …"

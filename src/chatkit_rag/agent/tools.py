@@ -1,4 +1,4 @@
-"""What the model can do: search the course, read a page of it, see how it is organised, look a library up.
+"""What the model can do: search the course, read a page of it, see how it is organised, look a library up, cite.
 
 Each tool is of use in any agent of the Agents SDK. In an agent whose context is a `TurnContext` it searches as the
 reader who asks, and its passages are numbered among those of the turn; elsewhere it sees what everybody sees, and
@@ -19,7 +19,7 @@ from pydantic import Field
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.narrowing import Narrowing, narrowing_by
 from chatkit_rag.context import Principal, RequestContext
-from chatkit_rag.documents import Hit, LibraryPassage, Passage, first_within
+from chatkit_rag.documents import Hit, LibraryPassage, Passage, excerpt, first_within
 from chatkit_rag.ingestion.passages import cut_passages
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.sources.base import Source
@@ -33,6 +33,7 @@ SEARCH_COURSE = "search_course"
 READ_PAGE = "read_course_page"
 OUTLINE = "course_outline"
 LIBRARY_DOCS = "library_docs"
+CITE = "cite_course"
 
 _ANYBODY = RequestContext(principal=Principal("agent"))
 _PAGE_CHARACTERS = 20_000
@@ -42,8 +43,6 @@ _NUMBERED_PAGES = 40
 """So many pages of an outline can be cited; of more, only titles and paths are given."""
 _HEADINGS = 40
 _MOST_PASSAGES = 20
-
-_Failure = Callable[[RunContextWrapper[Any], Exception], str]
 
 
 def search_tool(source: Source, *, name: str = SEARCH_COURSE, limit: int | None = None) -> FunctionTool:
@@ -98,19 +97,15 @@ def read_page_tool(source: CourseSource, *, name: str = READ_PAGE) -> FunctionTo
         heading: Annotated[str | None, Field(description="Only what stands under this heading", max_length=300)],
     ) -> str:
         """Reads a page of the course, or a section of it. Returns numbered passages; cite them by their numbers."""
-        wanted = _path_of(passage, context) if passage is not None else (path or "").strip()
-        records = await source.pages(_reader(context))
-        record = next((record for record in records if _is_named(record, wanted)), None)
-        if record is None:
-            return _dump({"error": f"there is no such page; `{OUTLINE}` lists them"})
-        whole = cut_passages(record.document, site=record.site, base_url=record.base_url)
-        chosen = [one for one in whole if not heading or heading.casefold() in one.heading.casefold()]
-        if not chosen:
-            return _dump({"error": "the page has no such heading", "headings": _headings(whole)})
+        known = _known(passage, context)
+        wanted = (path or "").strip() if passage is None else known.path if known else ""
+        chosen = await _read(source, wanted, heading, _reader(context))
+        if isinstance(chosen, dict):
+            return _dump(chosen)
         shown = first_within(chosen, _PAGE_CHARACTERS)
         hits = [Hit(passage=one, score=1.0) for one in shown]
         left_out = {"left_out": _headings(chosen[len(shown) :])} if len(shown) < len(chosen) else {}
-        return _dump({"path": record.document.path, **_passages(hits, _numbering(context)), **left_out})
+        return _dump({"path": shown[0].path, **_passages(hits, _numbering(context)), **left_out})
 
     return read_page
 
@@ -162,6 +157,38 @@ def library_docs_tool(source: LibraryDocsSource, *, name: str = LIBRARY_DOCS) ->
     return library_docs
 
 
+def cite_tool(source: CourseSource, *, name: str = CITE) -> FunctionTool:
+    """A tool that tells how a passage is cited: title, headings, address with its anchor, and how it begins.
+
+    A passage is named by its number in the turn, where the agent's context is a `TurnContext`, or by a page of the
+    course that the reader may see, and a heading there.
+
+    `RagChatServer` does not have it by itself: there a passage is cited by its number, and the chat makes the link; a
+    tool that is seldom needed is paid for with every request. Give it where answers hold addresses in their text, or to
+    an agent whose answers nobody reads citations out of.
+    """
+
+    @function_tool(name_override=name, failure_error_function=_failed)
+    async def cite(
+        context: RunContextWrapper[Any],
+        passage: Annotated[int | None, Field(description="The number of a passage")],
+        path: Annotated[str | None, Field(description="Or a page's path", max_length=500)],
+        heading: Annotated[str | None, Field(description="A heading of that page", max_length=300)],
+    ) -> str:
+        """Tells how a passage is cited: page, headings, address, and how it begins. Changes nothing."""
+        if passage is not None:
+            known = _known(passage, context)
+            return _dump(_cited(known, passage) if known else {"error": f"no passage here has the number {passage}"})
+        chosen = await _read(source, (path or "").strip(), heading, _reader(context))
+        if isinstance(chosen, dict):
+            return _dump(chosen)
+        exact = [one for one in chosen if one.heading.casefold() == (heading or "").casefold()]
+        found = (exact or chosen)[0]
+        return _dump(_cited(found, _numbering(context)(found)))
+
+    return cite
+
+
 def numbered(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> str:
     """The passages as the model gets them, each with its number."""
     return _dump(_passages(hits, number_of))
@@ -171,16 +198,22 @@ def _passages(hits: Sequence[Hit], number_of: Callable[[Passage], int]) -> dict[
     best = max((hit.score for hit in hits), default=1.0) or 1.0  # a source need not score at all
     passages = [
         {
-            "number": number_of(hit.passage),
-            "page": hit.passage.title,
-            "heading": " > ".join(hit.passage.heading_path),
-            **({"library": hit.passage.library} if isinstance(hit.passage, LibraryPassage) else {}),
+            **_named(hit.passage, number_of(hit.passage)),
             "relevance": round(hit.score / best, 2),
             "text": hit.text,
         }
         for hit in hits
     ]
     return {"passages": passages}
+
+
+def _cited(passage: Passage, number: int) -> dict[str, Any]:
+    return {**_named(passage, number), "url": passage.url, "excerpt": excerpt(passage.text)}
+
+
+def _named(passage: Passage, number: int) -> dict[str, Any]:
+    library = {"library": passage.library} if isinstance(passage, LibraryPassage) else {}
+    return {"number": number, "page": passage.title, "heading": " > ".join(passage.heading_path), **library}
 
 
 def _dump(output: dict[str, Any]) -> str:
@@ -207,10 +240,24 @@ def _numbering(context: RunContextWrapper[Any]) -> Callable[[Passage], int]:
     return lambda passage: numbers.setdefault(passage.id, len(numbers) + 1)
 
 
-def _path_of(number: int, context: RunContextWrapper[Any]) -> str:
+def _known(number: int | None, context: RunContextWrapper[Any]) -> Passage | None:
+    """The passage that has the number in this turn."""
     turn = context.context
     known = turn.passages if isinstance(turn, TurnContext) else []
-    return known[number - 1].path if 1 <= number <= len(known) else ""
+    return known[number - 1] if number is not None and 1 <= number <= len(known) else None
+
+
+async def _read(
+    source: CourseSource, wanted: str, heading: str | None, reader: RequestContext
+) -> list[Passage] | dict[str, Any]:
+    """A page of those that the reader may see, or what stands under a heading of it; else what the model is told."""
+    records = await source.pages(reader)
+    record = next((record for record in records if _is_named(record, wanted)), None)
+    if record is None:
+        return {"error": f"there is no such page; `{OUTLINE}` lists them"}
+    whole = cut_passages(record.document, site=record.site, base_url=record.base_url)
+    chosen = [one for one in whole if not heading or heading.casefold() in one.heading.casefold()]
+    return chosen or {"error": "the page has no such heading", "headings": _headings(whole)}
 
 
 def _is_named(record: PageRecord, wanted: str) -> bool:
