@@ -176,6 +176,18 @@ def cosine(one: list[float], other: list[float]) -> float:
     return sum(x * y for x, y in zip(one, other, strict=True))
 
 
+class TestTheReply:
+    async def test_it_is_made_of_each_request_behind_the_script(self, client: AsyncOpenAI, model: FakeModelServer):
+        model.script = ["First."]
+        model.reply = lambda body: CALL if "tools" in body else f"You asked: {body['input'][0]['content']}"
+
+        said = [(await ask(client, "responses")).output_text for _ in range(2)]
+        called = await client.responses.create(model="fake", input=QUESTION, tools=[])
+
+        assert said == ["First.", "You asked: Hello?"]
+        assert called.output[0].name == CALL.name
+
+
 class TestTheLimit:
     """A request's own, in tokens: of pieces' length here."""
 

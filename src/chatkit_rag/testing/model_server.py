@@ -46,6 +46,8 @@ class FakeModelServer:
     """What the model says."""
     script: list[str | ToolCall] = field(default_factory=list[str | ToolCall])
     """What it says to the next requests instead, one each, and then no more."""
+    reply: Callable[[dict[str, Any]], str | ToolCall] | None = None
+    """Makes what it says of a request's body, in place of `answer`; called in the server's own thread."""
     fault: Fault | None = None
     """What goes wrong. A request that is refused or met with silence takes nothing from the script."""
     piece: int = 4
@@ -175,7 +177,7 @@ class FakeModelServer:
         fault = self._take_fault(answer=True, streams=streams)
         if fault is not None and (fault.refuses or fault.kind == "silent"):
             return await self._fail(fault, request)
-        wording = words(self.script.pop(0) if self.script else self.answer, number, body)
+        wording = words(self._say(body), number, body)
         most = most_tokens(body) * self.piece
         ending: Ending = "completed" if len(wording.content) <= most else "incomplete"
         wording.content = wording.content[:most]
@@ -187,6 +189,11 @@ class FakeModelServer:
             self.fired[fault.kind] += 1
             return _json(wording.whole(fault.kind))
         return await self._fail(fault, request)
+
+    def _say(self, body: dict[str, Any]) -> str | ToolCall:
+        if self.script:
+            return self.script.pop(0)
+        return self.answer if self.reply is None else self.reply(body)
 
     async def _stream(
         self, request: web.Request, wording: Wording, ending: Ending, fault: Fault | None
