@@ -12,6 +12,7 @@ from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStream
 from chatkit_rag.agent.attachments import FileReader, reads_files, stream_about_files
 from chatkit_rag.agent.bounds import ToolBounds, bounded
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.fitting import FittingSearch
 from chatkit_rag.agent.follow_ups import follow_ups
 from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_words, message_text, written_by
 from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
@@ -25,7 +26,7 @@ from chatkit_rag.agent.quiz.asking import quiz_events
 from chatkit_rag.agent.run import retrieval_first, stream_text
 from chatkit_rag.agent.tailoring import Choices, Instructions, as_chosen, declines, exercise_of, told_besides
 from chatkit_rag.agent.titles import title_of
-from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool, search_tool
+from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.engine import Engine, Quotas, TurnOptions, drive
 from chatkit_rag.protocol.hook_store import HookStore
@@ -134,11 +135,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
             told = INSTRUCTIONS + (READING if reading else "") + (LIBRARIES if looking_up else "")
         self._tool_bounds = tool_bounds or ToolBounds()
         self._mcp_servers = McpServers(() if agent else mcp_servers)
+        self._search = None if agent else FittingSearch(first, self._tool_bounds)
+        searching = [self._search.tool] if self._search else []
         self.agent = agent or Agent[TurnContext](
             name="Course assistant",
             instructions=told,
             model=self.chosen_model.model,
-            tools=bounded([search_tool(first), *reading, *looking_up, *tools], self._tool_bounds),
+            tools=[*searching, *bounded([*reading, *looking_up, *tools], self._tool_bounds)],
             input_guardrails=list(input_guardrails),
             output_guardrails=list(output_guardrails),
         )
@@ -245,7 +248,7 @@ class RagChatServer(ChatKitServer[RequestContext]):
         searched = retrieval_first(question, found.hits, turn)
         wrote = bool(message and message_text(message))
         if agent is None:
-            answering = told_besides(answering, manners(site, exercise_of(site, context, found)))
+            answering = await self._tailored(answering, site, context, found)
         async with aclosing(stream_about_files(files, answering, talk, turn, wrote=wrote, behind=searched)) as events:
             async for event in events:
                 yield event
@@ -281,6 +284,13 @@ class RagChatServer(ChatKitServer[RequestContext]):
         if self.follow_ups:
             async for effect in follow_ups(self.sources[0], self.retrieve, question, found, context):
                 yield effect
+
+    async def _tailored(
+        self, agent: Agent[TurnContext], site: Site, context: RequestContext, found: Retrieved
+    ) -> Agent[TurnContext]:
+        """The server's agent, with what it is told of the site, and the search that fits the pages."""
+        told = told_besides(agent, manners(site, exercise_of(site, context, found)))
+        return await self._search.fit(told, context) if self._search else told
 
     def _equipped_agent(self) -> Agent[TurnContext]:
         return self._mcp_servers.equip(self.agent, self._tool_bounds)

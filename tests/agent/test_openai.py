@@ -203,9 +203,9 @@ class TestFailures:
         searched = source.search
         fired = []
 
-        async def first_only(question: str, context: RequestContext, *, limit: int | None = None) -> Retrieved:
+        async def first_only(question: str, context: RequestContext, **options: Any) -> Retrieved:
             if question == COVERED:
-                return await searched(question, context, limit=limit)
+                return await searched(question, context, **options)
             fired.append(question)
             raise RuntimeError("password=hunter2")
 

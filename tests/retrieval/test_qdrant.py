@@ -55,6 +55,14 @@ async def test_a_search_takes_one_flight_once_its_passages_are_known(index: Qdra
     assert server.requests == ["POST /collections/courses-gen-1/points/query/batch"]
 
 
+async def test_the_edition_that_was_searched_is_known_without_a_flight(index: QdrantIndex, server: QdrantServer):
+    await index.search("node")
+    server.requests.clear()
+
+    assert await index.edition() == "gen-1"
+    assert server.requests == []
+
+
 async def test_another_host_takes_over_what_is_published(index: QdrantIndex, server: QdrantServer):
     async with QdrantIndex(server.url, options=QdrantOptions(refresh=0.0, timeout=20)) as reader:
         assert paths((await reader.search("process")).hits) == ["/nodes"]

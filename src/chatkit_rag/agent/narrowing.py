@@ -12,10 +12,16 @@ from chatkit_rag.retrieval.filters import Filter, Range
 _FROM, _TO = "_from", "_to"
 
 
-class Narrowing(BaseModel):
-    """Arguments that narrow a search; what is None does not."""
+def _without_titles(schema: dict[str, Any]) -> None:
+    """Takes out what repeats the names: the model reads the schema with every question."""
+    for part in (schema, *schema.get("properties", {}).values()):
+        part.pop("title", None)
 
-    model_config = ConfigDict(extra="forbid")
+
+class Narrowing(BaseModel):
+    """Arguments that narrow a search; what is None or empty does not."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), json_schema_extra=_without_titles)
 
     front_matter_names: ClassVar[Mapping[str, str]] = {}
     """What can be narrowed by -> its name in the front matter."""
@@ -24,7 +30,7 @@ class Narrowing(BaseModel):
 
     def to_filter(self) -> Filter:
         """The pages that are left."""
-        given = {name: value for name, value in self if value is not None}
+        given = {name: value for name, value in self if value not in (None, [])}
         narrowed = Filter()
         for name, field in self.front_matter_names.items():
             if name in self.narrowed_by_ends:
@@ -42,21 +48,28 @@ def narrowing_by(fields: type[BaseModel]) -> type[Narrowing]:
     A number or a date is narrowed by its ends, both of them in it; everything else by values, one of which is enough.
     """
     arguments: dict[str, Any] = {}
+    names: dict[str, str] = {}
     ranges: set[str] = set()
-    for name, known in fields.model_fields.items():
+    for own, known in fields.model_fields.items():
+        name = f"{own}_" if hasattr(Narrowing, own) else own
+        names[name] = known.alias or own
         type_ = _single(known.annotation)
-        said = known.description or name.replace("_", " ")
+        said = known.description
         if isinstance(type_, type) and issubclass(type_, int | float | date) and type_ is not bool:
             ranges.add(name)
             for end, words in ((_FROM, "from"), (_TO, "up to")):
-                arguments[f"{name}{end}"] = (Annotated[type_ | None, Field(description=f"{said}: {words}")], None)
+                arguments[f"{name}{end}"] = _argument(type_, said and f"{said}: {words}")
         else:
             several = bool if type_ is bool else list[type_]  # type: ignore[valid-type] - it is made here
-            arguments[name] = (Annotated[several | None, Field(description=f"{said}: one of these")], None)
+            arguments[name] = _argument(several, said and f"{said}: one of these")
     made = create_model(f"{fields.__name__}Narrowing", __base__=Narrowing, **arguments)
-    made.front_matter_names = {name: known.alias or name for name, known in fields.model_fields.items()}
+    made.front_matter_names = names
     made.narrowed_by_ends = frozenset(ranges)
     return made
+
+
+def _argument(type_: Any, said: str | None) -> tuple[Any, None]:
+    return Annotated[type_ | None, Field(description=said)], None
 
 
 def _single(annotation: Any) -> Any:

@@ -14,7 +14,8 @@ from typing import Annotated, Any, cast
 
 import orjson
 from agents import FunctionTool, RunContextWrapper, function_tool
-from pydantic import Field
+from agents.exceptions import ModelBehaviorError
+from pydantic import BaseModel, Field
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.narrowing import Narrowing, narrowing_by
@@ -45,17 +46,24 @@ _HEADINGS = 40
 _MOST_PASSAGES = 20
 
 
-def search_tool(source: Source, *, name: str = SEARCH_COURSE, limit: int | None = None) -> FunctionTool:
+def search_tool(
+    source: Source,
+    *,
+    name: str = SEARCH_COURSE,
+    limit: int | None = None,
+    fields: type[BaseModel] | None = None,
+) -> FunctionTool:
     """A tool that searches `source` and numbers what it finds.
 
-    Where the source is a course whose front matter is known (`CourseSource(fields=…)`), the model may narrow the search
-    by it: never beyond what the reader may see. `limit` (1 to 20 passages) None leaves their number to the source.
+    Where `source` is a course, the model may narrow the search by `fields` of its front matter: never beyond what the
+    reader may see. None takes what the course was given (`CourseSource(fields=…)`); what its pages have in common is
+    `await source.front_matter(reader)`. `limit` (1 to 20 passages) None leaves their number to the source.
     """
     if limit is not None and not 1 <= limit <= _MOST_PASSAGES:
         msg = f"a search gives 1 to {_MOST_PASSAGES} passages, not {limit}"
         raise ValueError(msg)
-    if isinstance(source, CourseSource) and source.fields is not None:
-        return _narrowing_search_tool(source, narrowing_by(source.fields), name, limit)
+    if isinstance(source, CourseSource) and (fields := fields or source.fields):
+        return _narrowing_search_tool(source, narrowing_by(fields), name, limit)
 
     @function_tool(name_override=name, failure_error_function=_failed)
     async def search(
@@ -76,7 +84,7 @@ def _narrowing_search_tool(
     async def search(
         context: RunContextWrapper[Any],
         query: Annotated[str, Field(description="What to look for, in the course's own terms", max_length=500)],
-        only: Annotated[narrowing | None, Field(description="Only in pages of this kind")],  # type: ignore[valid-type] - made from the course's fields
+        only: Annotated[narrowing | None, Field(description="Only in pages of this kind")] = None,  # type: ignore[valid-type] - made from the course's fields
     ) -> str:
         """Searches the pages of the course. Returns numbered passages; cite them by their numbers."""
         where = cast("Narrowing", only).to_filter() if only is not None else None
@@ -222,6 +230,8 @@ def _dump(output: dict[str, Any]) -> str:
 
 def _failed(_context: RunContextWrapper[Any], exc: Exception) -> str:
     """What the model is told of a failure; the log has the rest, and the next call tries again."""
+    if isinstance(exc, ModelBehaviorError):  # of the arguments; what was wrong with them, the SDK keeps to itself
+        return _dump({"error": "the arguments do not fit the tool's schema: take values that it lists", "passages": []})
     _log.warning("a tool failed: %s", type(exc).__name__, exc_info=exc)
     return _dump({"error": "the course cannot be read at the moment", "passages": []})
 

@@ -149,6 +149,11 @@ class EdgeIndex:
         generation = await self._current()
         return generation.source.path.name if generation else ""
 
+    async def edition(self) -> str:
+        """See `PassageIndex.edition`."""
+        generation = await self._current()
+        return f"{generation.source.path.name} {generation.source.at}" if generation else ""
+
     async def generations(self) -> Sequence[str]:
         """See `PassageIndex.generations`."""
         return self._generations.names()

@@ -16,7 +16,7 @@ Value = str | int | float | bool | None
 Bound = float | date
 """A number, or a day or moment, which is compared with the ISO 8601 dates of front matter."""
 
-_OWN = {"site", "path", "anchor", "title", "url"}
+OWN = {"site", "path", "anchor", "title", "url"}
 """Fields of the passage itself; every other is of its metadata."""
 
 
@@ -85,12 +85,12 @@ class Filter:
 
     def admits(self, passage: Passage) -> bool:
         """Whether every condition holds for the passage."""
-        return self.admits_page(passage.metadata, **{field: getattr(passage, field) for field in _OWN})
+        return self.admits_page(passage.metadata, **{field: getattr(passage, field) for field in OWN})
 
     def admits_page(self, metadata: Mapping[str, Any], **own: str) -> bool:
         """Whether every condition holds for what is at hand of a page: its metadata, and fields such as `site`."""
         return all(
-            _holds(condition, _values(own.get(field) if field in _OWN else metadata.get(field)))
+            _holds(condition, values_of(own.get(field) if field in OWN else metadata.get(field)))
             for field, condition in self.conditions
         )
 
@@ -101,7 +101,7 @@ class Filter:
             indexed: the metadata that passages have at all, where that is known. Conditions on others are decided
                 without the engine, which may be set up to refuse fields that it has no index of.
         """
-        there = None if indexed is None else {*indexed, *_OWN}
+        there = None if indexed is None else {*indexed, *OWN}
         must: list[dict[str, Any]] = []
         for field, condition in self.conditions:
             if there is not None and field not in there:
@@ -121,7 +121,7 @@ def field_kinds(passages: Iterable[Passage], *, most: int = 32) -> dict[str, str
     held: dict[str, int] = {}
     for passage in passages:
         for field, value in passage.metadata.items():
-            kinds = {_kind(single) for single in _values(value)}
+            kinds = {kind_of(single) for single in values_of(value)}
             found.setdefault(field, set()).update(kinds)
             held[field] = held.get(field, 0) + 1
     single = {field: next(iter(kinds)) for field, kinds in found.items() if len(kinds) == 1 and "" not in kinds}
@@ -137,7 +137,7 @@ def _normal(condition: Condition) -> tuple[Value, ...] | Range | NoneOf:
     return tuple(condition)
 
 
-def _values(value: Any) -> list[Any]:
+def values_of(value: Any) -> list[Any]:
     """A field's values: several, one, or none."""
     if isinstance(value, Mapping):
         return []
@@ -171,13 +171,13 @@ def flags(metadata: Mapping[str, Any]) -> list[str]:
     qdrant-edge 0.9 takes `True` in a condition for the number 1, which is the same to no field: it is asked for a word.
     """
     return [
-        _flag(field, value) for field, held in metadata.items() for value in _values(held) if isinstance(value, bool)
+        _flag(field, value) for field, held in metadata.items() for value in values_of(held) if isinstance(value, bool)
     ]
 
 
 def key_of(field: str) -> str:
     """Where a field stands in a point's payload."""
-    if field in _OWN:
+    if field in OWN:
         return field
     return f"metadata.{field}" if field.replace("-", "_").isidentifier() else f'metadata."{field}"'
 
@@ -213,7 +213,8 @@ def _flag(field: str, value: bool) -> str:  # noqa: FBT001 - it is the value
     return f"{field}={value}"
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is indexed as: `bool`, `float`, `datetime` or `keyword`; empty for what cannot be filtered by."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):

@@ -98,6 +98,14 @@ class PassageIndex(Protocol):
         """The name of the generation that is served; empty before the first."""
         ...
 
+    async def edition(self) -> str:
+        """What is another whenever another generation is searched, for what is kept of one beside the index.
+
+        It is asked in every turn: an index on a server says what the next search would be of, and does not look it up.
+        An index that was built anew under the names of an old one is another edition, where it can be told.
+        """
+        ...
+
     async def generations(self) -> Sequence[str]:
         """The names of all that are kept, oldest first."""
         ...

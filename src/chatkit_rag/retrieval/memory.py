@@ -141,6 +141,10 @@ class MemoryIndex:
         """See `PassageIndex.generation`."""
         return self._current
 
+    async def edition(self) -> str:
+        """See `PassageIndex.edition`: the generation's name."""
+        return self._current
+
     async def generations(self) -> Sequence[str]:
         """See `PassageIndex.generations`: all of them."""
         return list(self._generations)

@@ -174,6 +174,11 @@ class QdrantIndex:
         served = await self._current(at_once=True)
         return served.generation if served else ""
 
+    async def edition(self) -> str:
+        """See `PassageIndex.edition`."""
+        served = await self._current()
+        return served.generation if served else ""
+
     async def generations(self) -> Sequence[str]:
         """See `PassageIndex.generations`."""
         return [f"gen-{number}" for number in await self._server.whole()]

@@ -6,9 +6,7 @@ from typing import Any, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chatkit_rag.errors import ConfigurationError
-from chatkit_rag.retrieval.filters import Filter, NoneOf, Range
-
-_ALWAYS = {"site", "path", "anchor", "title", "url"}
+from chatkit_rag.retrieval.filters import OWN, Filter, NoneOf, Range
 
 
 class FieldTypes:
@@ -30,7 +28,7 @@ class FieldTypes:
         conditions: dict[str, Any] = {}
         combined = Filter()
         for field, condition in filter_.conditions:
-            if field in _ALWAYS:
+            if field in OWN:
                 conditions = {field: condition}
             elif field not in self._types:
                 there = ", ".join(sorted(self._types))

@@ -26,6 +26,19 @@ class Publishing(Part):
         assert await index.page("/nodes") is None
         await index.close()
 
+    async def test_an_edition_lasts_as_long_as_a_generation(self, make_index: MakeIndex) -> None:
+        index = make_index()
+        empty = await index.edition()
+        await index.publish(*course())
+        first = await index.edition()
+        await index.search("process")
+        assert await index.edition() == first
+
+        await index.publish([record(_NEW)], [_NEW])
+
+        assert len({empty, first, await index.edition()}) == 3
+        await index.close()
+
     async def test_records_and_pages_are_the_sites_own(self, make_index: MakeIndex) -> None:
         records, passages = course("a", "b")
         index = make_index()
