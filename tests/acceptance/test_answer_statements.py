@@ -17,11 +17,8 @@ from chatkit.types import (
     UserMessageTextContent,
 )
 
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent.history import HistoryOptions
-from chatkit_rag.agent.models import ChosenModel
-from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
-from chatkit_rag.agent.models.exchange import ResponsesOptions
-from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.tokens import estimated_tokens
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
@@ -37,7 +34,6 @@ pytestmark = pytest.mark.anyio
 
 LOCAL = RequestContext(principal=Principal("local"))
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
 
 
 @pytest.fixture
@@ -49,10 +45,7 @@ def model() -> Iterator[FakeModelServer]:
 @pytest.fixture(params=INTERFACES)
 def server(request: pytest.FixtureRequest, model: FakeModelServer, course_index: EdgeIndex) -> RagChatServer:
     """A server that asks the model server by each of its interfaces; what fails is not tried again."""
-    way = INTERFACES[request.param](
-        "fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1)
-    )
-    chosen = ChosenModel(model=way, label="fake", costs_money=False, connection=way)
+    chosen = model_at(model, interface=request.param)
     return RagChatServer(MemoryStore(), sources=[CourseSource(course_index)], model=chosen, titles=True)
 
 

@@ -25,13 +25,11 @@ from chatkit.types import (
 )
 from openai import AsyncOpenAI
 
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import message_text
 from chatkit_rag.agent.models import ChosenModel, choose_model
-from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
-from chatkit_rag.agent.models.exchange import ResponsesOptions
 from chatkit_rag.agent.models.extractive import ExtractiveModel
-from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
 from chatkit_rag.context import PageContext, Principal, RequestContext
@@ -46,8 +44,6 @@ from protocol.frames import COVERED, Answer, ask, call, items_of, message, quest
 pytestmark = pytest.mark.anyio
 
 LOCAL = RequestContext(principal=Principal("local"))
-ONCE = ResponsesOptions(attempts=1)
-INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
 
 
 class Files(AttachmentStore[RequestContext]):
@@ -94,8 +90,7 @@ def model() -> Iterator[FakeModelServer]:
 @pytest.fixture(params=INTERFACES)
 def chosen(request: pytest.FixtureRequest, model: FakeModelServer) -> ChosenModel:
     """The model server, spoken to by each of its interfaces; what fails is not tried again."""
-    way = INTERFACES[request.param]("fake", api_key="test", base_url=model.base_url, options=ONCE)
-    return ChosenModel(model=way, label="fake", costs_money=False, connection=way)
+    return model_at(model, interface=request.param)
 
 
 @pytest.fixture

@@ -17,12 +17,9 @@ from pptx import Presentation
 from pptx.util import Inches
 from pypdf import PdfReader, PdfWriter
 
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent import attachments
 from chatkit_rag.agent.file_text import file_text
-from chatkit_rag.agent.models import ChosenModel
-from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
-from chatkit_rag.agent.models.exchange import ResponsesOptions
-from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import nobody
 from chatkit_rag.retrieval.edge import EdgeIndex
@@ -38,7 +35,6 @@ from stores.file_places import SECRET, Place
 
 pytestmark = pytest.mark.anyio
 
-INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
 
 
@@ -48,16 +44,10 @@ def model() -> Iterator[FakeModelServer]:
         yield model
 
 
-def chosen(model: FakeModelServer, interface: str) -> ChosenModel:
-    """The model server by one of its interfaces; what fails is not tried again."""
-    way = INTERFACES[interface]("fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1))
-    return ChosenModel(model=way, label="fake", costs_money=False, connection=way)
-
-
 @pytest.fixture
 async def reader(model: FakeModelServer, tmp_path: Path, course_index: EdgeIndex) -> AsyncIterator[httpx.AsyncClient]:
     files = LocalAttachmentStore(tmp_path, secret=SECRET)
-    async with client_of(chosen(model, "responses"), files, course_index) as http:
+    async with client_of(model_at(model), files, course_index) as http:
         yield http
 
 
@@ -66,7 +56,7 @@ async def each_reader(
     request: pytest.FixtureRequest, model: FakeModelServer, place: Place, course_index: EdgeIndex
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A reader by each interface of the model, with files in each place."""
-    async with client_of(chosen(model, request.param), place.store(), course_index) as http:
+    async with client_of(model_at(model, interface=request.param), place.store(), course_index) as http:
         yield http
 
 
@@ -347,7 +337,7 @@ class TestWhatItDoesNotGet:
         class Foreign(LocalAttachmentStore):
             read = None  # type: ignore[assignment] - what a store of ChatKit's own interface has
 
-        async with client_of(chosen(model, "responses"), Foreign(tmp_path, secret=SECRET), course_index) as http:
+        async with client_of(model_at(model), Foreign(tmp_path, secret=SECRET), course_index) as http:
             image = await attach(http, PNG, "robot.png", "image/png")
             answer = await ask_about(http, COVERED, image)
 

@@ -9,10 +9,7 @@ import httpx
 import pytest
 from chatkit.types import InferenceOptions, UserMessageItem, UserMessageTextContent
 
-from chatkit_rag.agent.models import ChosenModel
-from chatkit_rag.agent.models.chat_completions import ChatCompletionsModel
-from chatkit_rag.agent.models.exchange import ResponsesOptions
-from chatkit_rag.agent.models.responses import ResponsesModel
+from agent.openai_server import INTERFACES, model_at
 from chatkit_rag.agent.quiz.asking import asks_for_quiz
 from chatkit_rag.agent.quiz.cloze import BLANK
 from chatkit_rag.asgi.app import AppOptions, ChatApp
@@ -28,7 +25,6 @@ from protocol.frames import Answer, ask, call, items_of, message, request, strea
 
 pytestmark = pytest.mark.anyio
 
-INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
 PAGE = "/module-3/week-5/pid-control"
 EVIDENCE = "The proportional term acts on the present."
 SECRET = "the present, which nobody may know yet"
@@ -65,15 +61,9 @@ def model() -> Iterator[FakeModelServer]:
         yield model
 
 
-def chosen(model: FakeModelServer, interface: str) -> ChosenModel:
-    """The model server by one of its interfaces; what fails is not tried again."""
-    way = INTERFACES[interface]("fake", api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1))
-    return ChosenModel(model=way, label="fake", costs_money=False, connection=way)
-
-
 @pytest.fixture
 async def reader(model: FakeModelServer, course_index: EdgeIndex) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(chosen(model, "responses"), course_index) as http:
+    async with client_of(model_at(model), course_index) as http:
         yield http
 
 
@@ -82,7 +72,7 @@ async def each_reader(
     request: pytest.FixtureRequest, model: FakeModelServer, course_index: EdgeIndex
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A reader by each interface of the model."""
-    async with client_of(chosen(model, request.param), course_index) as http:
+    async with client_of(model_at(model, interface=request.param), course_index) as http:
         yield http
 
 
