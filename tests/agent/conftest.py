@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -6,11 +6,19 @@ from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.documents import Passage
 from chatkit_rag.ingestion.passages import cut_passages
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.testing import FakeModelServer
 
 
 @pytest.fixture
 def context() -> RequestContext:
     return RequestContext(principal=Principal("reader"))
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModelServer]:
+    """A model server that says what a test tells it to."""
+    with FakeModelServer() as model:
+        yield model
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -11,11 +10,10 @@ import pytest
 from agents import Agent, Runner
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from agent.openai_server import model_at
+from agent.answering import ADA, asked, serving
 from chatkit_rag.agent.context7_mcp import Context7Mcp
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.tools import LIBRARY_DOCS, library_docs_tool
-from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.server import RagChatServer
 from chatkit_rag.settings import Settings
@@ -26,11 +24,10 @@ from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, ToolCall
 from chatkit_rag.wiring import build_library_docs
 from context7_server import EXPLAINED, ROS, SOURCE, Context7Server
-from protocol.frames import COVERED, UNCOVERED, Answer, question, read_frames
+from protocol.frames import COVERED, UNCOVERED, question
 
 pytestmark = pytest.mark.anyio
 
-ADA = RequestContext(principal=Principal("ada"))
 PLAIN = "What is a topic?"
 """A question that the course answers, and that names no library."""
 BUDGET = 0.2
@@ -42,32 +39,9 @@ def context7() -> Iterator[Context7Server]:
         yield server
 
 
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer() as model:
-        yield model
-
-
 @pytest.fixture(params=["http", "mcp"])
 def service(request: pytest.FixtureRequest, context7: Context7Server) -> LibraryDocs:
     return Context7(url=context7.api) if request.param == "http" else Context7Mcp(url=context7.mcp)
-
-
-@asynccontextmanager
-async def serving(
-    index: EdgeIndex, model: FakeModelServer, *beside: LibraryDocsSource, **options: Any
-) -> AsyncIterator[RagChatServer]:
-    server = RagChatServer(MemoryStore(), sources=[CourseSource(index), *beside], model=model_at(model), **options)
-    await server.open()
-    try:
-        yield server
-    finally:
-        await server.close()
-
-
-async def asked(server: RagChatServer, text: str = COVERED, **metadata: Any) -> Answer:
-    result = await server.process(orjson.dumps({**question(text), "metadata": metadata}), ADA)
-    return Answer(read_frames(b"".join([frame async for frame in result]).decode()))
 
 
 def shown(model: FakeModelServer) -> list[str]:

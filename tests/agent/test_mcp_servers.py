@@ -1,28 +1,19 @@
 """MCP servers of a site's own: their tools, and answers that go on without them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
-import orjson
 import pytest
 
-from agent.openai_server import model_at
+from agent.answering import asked, serving
 from chatkit_rag.agent.bounds import ToolBounds
 from chatkit_rag.agent.mcp_servers import McpConnection
-from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.retrieval.edge import EdgeIndex
-from chatkit_rag.server import RagChatServer
-from chatkit_rag.sources.course import CourseSource
-from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, ToolCall
 from context7_server import EXPLAINED, ROS, Context7Server
-from protocol.frames import COVERED, Answer, question, read_frames
 
 pytestmark = pytest.mark.anyio
 
-ADA = RequestContext(principal=Principal("ada"))
 CALL = ToolCall("query-docs", {"query": "QoS", "libraryId": ROS})
 
 
@@ -30,30 +21,6 @@ CALL = ToolCall("query-docs", {"query": "QoS", "libraryId": ROS})
 def site() -> Iterator[Context7Server]:
     with Context7Server() as server:
         yield server
-
-
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer() as model:
-        yield model
-
-
-@asynccontextmanager
-async def serving(
-    index: EdgeIndex, model: FakeModelServer, *servers: str | McpConnection, **options: Any
-) -> AsyncIterator[RagChatServer]:
-    sources = [CourseSource(index)]
-    server = RagChatServer(MemoryStore(), sources=sources, model=model_at(model), mcp_servers=servers, **options)
-    await server.open()
-    try:
-        yield server
-    finally:
-        await server.close()
-
-
-async def asked(server: RagChatServer) -> Answer:
-    result = await server.process(orjson.dumps(question(COVERED)), ADA)
-    return Answer(read_frames(b"".join([frame async for frame in result]).decode()))
 
 
 def offered(model: FakeModelServer) -> set[str]:
@@ -69,7 +36,7 @@ async def test_the_model_calls_a_tool_of_the_site_s_own_server(
 ):
     model.script = [CALL, "Found."]
     before = asyncio.all_tasks()
-    async with serving(course_index, model, site.mcp) as server:
+    async with serving(course_index, model, mcp_servers=[site.mcp]) as server:
         answer = await asked(server)
 
     assert {"resolve-library-id", "query-docs", "search_course"} <= offered(model)
@@ -83,7 +50,9 @@ async def test_its_tools_are_bounded_like_all_others(
 ):
     site.text = "x" * 5_000_000
     model.script = [CALL, CALL, "Enough."]
-    async with serving(course_index, model, site.mcp, tool_bounds=ToolBounds(calls=1, characters=1_000)) as server:
+    async with serving(
+        course_index, model, mcp_servers=[site.mcp], tool_bounds=ToolBounds(calls=1, characters=1_000)
+    ) as server:
         await asked(server)
 
     outputs = [item["output"] for item in model.requests[-1]["input"] if item.get("type") == "function_call_output"]
@@ -97,7 +66,7 @@ async def test_a_tool_that_fails_or_hangs_ends_no_answer(
 ):
     site.hangs, site.status = fault == "hangs", 500 if fault == "fails" else 200
     model.script = [ToolCall("query-docs", {"nothing": 1}) if fault == "arguments" else CALL, "Without it."]
-    async with serving(course_index, model, site.mcp, tool_bounds=ToolBounds(seconds=0.2)) as server:
+    async with serving(course_index, model, mcp_servers=[site.mcp], tool_bounds=ToolBounds(seconds=0.2)) as server:
         first = await asked(server)
         site.hangs, site.status = False, 200
         model.script = [CALL, "With it."]
@@ -113,7 +82,7 @@ async def test_a_server_that_is_not_there_is_left_out_and_found_when_it_comes(
     with Context7Server() as gone:
         pass
     connection = McpConnection(gone.mcp, retry_seconds=0.0)
-    async with serving(course_index, model, connection) as server:
+    async with serving(course_index, model, mcp_servers=[connection]) as server:
         first = await asked(server)
         without = offered(model)
         with Context7Server(port=gone.port):
@@ -130,7 +99,7 @@ async def test_a_server_that_is_not_there_is_left_out_and_found_when_it_comes(
 async def test_a_server_that_is_lost_is_found_again(course_index: EdgeIndex, model: FakeModelServer):
     with Context7Server() as site:
         connection = McpConnection(site.mcp, retry_seconds=0.0)
-        server_open = serving(course_index, model, connection)
+        server_open = serving(course_index, model, mcp_servers=[connection])
         server = await server_open.__aenter__()
     try:
         model.script = [CALL, "Without it."]
@@ -158,10 +127,11 @@ async def test_a_dead_server_does_not_hold_up_the_start(course_index: EdgeIndex,
 
     silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
+    silent_one = McpConnection(f"http://127.0.0.1:{port}/mcp", seconds=0.2)
     try:
         async with (
             asyncio.timeout(5),
-            serving(course_index, model, McpConnection(f"http://127.0.0.1:{port}/mcp", seconds=0.2)) as server,
+            serving(course_index, model, mcp_servers=[silent_one]) as server,
         ):
             assert (await asked(server)).text
     finally:
@@ -171,7 +141,9 @@ async def test_a_dead_server_does_not_hold_up_the_start(course_index: EdgeIndex,
 async def test_a_tool_by_the_name_of_one_of_ours_is_left_out(
     course_index: EdgeIndex, model: FakeModelServer, site: Context7Server
 ):
-    async with serving(course_index, model, site.mcp, site.mcp.replace("127.0.0.1", "localhost")) as server:
+    async with serving(
+        course_index, model, mcp_servers=[site.mcp, site.mcp.replace("127.0.0.1", "localhost")]
+    ) as server:
         await asked(server)
 
     names = [tool["name"] for tool in model.requests[-1]["tools"]]

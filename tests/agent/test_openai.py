@@ -1,7 +1,7 @@
 """The OpenAI path: our own agent loop, the SDKs and real HTTP, up to a model server that is not OpenAI's."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -24,12 +24,6 @@ from chatkit_rag.testing import FakeModelServer, ToolCall
 from protocol.frames import COVERED, UNCOVERED, ask, items_of, message, request, stream, texts
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer() as model:
-        yield model
 
 
 @pytest.fixture

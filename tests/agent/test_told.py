@@ -1,14 +1,11 @@
 """What a site's own tools tell the reader by themselves, while an answer is made, over the wire."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from agents import Agent, RunContextWrapper, StopAtTools, function_tool
-from chatkit.agents import ClientToolCall
-from chatkit.types import ClientEffectEvent, CustomTask
-from chatkit.widgets import Card, Text
+from agents import Agent, StopAtTools
 
 from agent.openai_server import model_at
 from chatkit_rag.agent.context import TurnContext
@@ -20,43 +17,9 @@ from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, ToolCall
 from protocol.frames import COVERED, ask, items_of, request, stream
+from protocol.telling_tools import look_up, selection, show
 
 pytestmark = pytest.mark.anyio
-
-Turn = RunContextWrapper[TurnContext]
-
-
-@function_tool
-async def show(turn: Turn) -> str:
-    """Shows a card that is drawn in two steps, and highlights something on the page."""
-
-    async def drawn() -> AsyncIterator[Card]:
-        yield Card(children=[Text(id="text", value="Hel")])
-        yield Card(children=[Text(id="text", value="Hello")])
-
-    await turn.context.stream_widget(drawn(), copy_text="Hello")
-    await turn.context.stream(ClientEffectEvent(name="highlight", data={"id": "nodes"}))
-    return "shown"
-
-
-@function_tool
-async def look_up(turn: Turn, what: str) -> str:
-    """Looks something up, and says so."""
-    await turn.context.add_workflow_task(CustomTask(title=f"Looked up {what}"))
-    return "found"
-
-
-@function_tool
-async def selection(turn: Turn) -> str:
-    """Asks the browser for what is selected."""
-    turn.context.client_tool_call = ClientToolCall(name="selection", arguments={"trim": True})
-    return "asked"
-
-
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer() as model:
-        yield model
 
 
 @pytest.fixture

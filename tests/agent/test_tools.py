@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -47,12 +47,6 @@ NODES = "/module-1/week-1/nodes"
 @pytest.fixture
 def source(course_index: EdgeIndex) -> CourseSource:
     return CourseSource(course_index)
-
-
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer() as model:
-        yield model
 
 
 async def asked(

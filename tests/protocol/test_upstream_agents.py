@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from agents import Agent, GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, RunConfig, Runner, function_tool
+from agents import Agent, GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, RunConfig, Runner
 from agents.agent import StopAtTools
-from agents.run_context import RunContextWrapper
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
-from chatkit.agents import AgentContext, ClientToolCall, stream_agent_response
+from chatkit.agents import AgentContext, stream_agent_response
 from chatkit.types import (
     ClientToolCallItem,
     CustomSummary,
@@ -36,10 +35,9 @@ from chatkit_rag.sources.course import CourseSource
 from chatkit_rag.testing import ProtocolClient
 from protocol.awkward_store import AwkwardStore
 from protocol.hooked_servers import Hooked, Ours, Respond, Stock
+from protocol.telling_tools import look_up, selection, show
 
 pytestmark = pytest.mark.anyio
-
-Turn = RunContextWrapper[AgentContext[RequestContext]]
 
 
 @pytest.fixture
@@ -69,33 +67,6 @@ def kept(client: ProtocolClient) -> Callable[[str], Awaitable[list[Any]]]:
         return (await client.list_items(thread_id, order="asc", limit=100)).data
 
     return kept
-
-
-@function_tool
-async def look_up(turn: Turn, what: str) -> str:
-    """Looks something up, and says so in the turn's workflow."""
-    await turn.context.add_workflow_task(CustomTask(title=f"Looked up {what}"))
-    return "found"
-
-
-@function_tool
-async def selection(turn: Turn) -> str:
-    """Asks the browser for what the reader has selected."""
-    turn.context.client_tool_call = ClientToolCall(name="selection", arguments={"trim": True})
-    return "asked"
-
-
-@function_tool
-async def show(turn: Turn) -> str:
-    """Shows a widget that is drawn in two steps, and how it goes."""
-    await turn.context.stream(ProgressUpdateEvent(text="Drawing"))
-
-    async def drawn() -> Any:
-        yield Card(children=[Text(id="text", value="Hel")])
-        yield Card(children=[Text(id="text", value="Hello")])
-
-    await turn.context.stream_widget(drawn(), copy_text="Hello")
-    return "shown"
 
 
 def answering_by(server: Hooked, *steps: Any, **options: Any) -> Respond:
