@@ -21,8 +21,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import attrgetter, eq
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -61,10 +61,13 @@ WEIGHTS = FieldWeights()
 
 _REMEMBERED = 100_000
 """Words whose terms are kept: more than a course has, and an end to what readers can make up."""
+_REMEMBERED_AROUND = 1_000
+"""Sections whose headings' terms are kept."""
 _LONG = 64
 """Letters from which on what stands between two spaces is not kept: a sentence of a script without spaces."""
 
-_EMPHASIS = re.compile(r"\*\*([^*\n]+)\*\*|(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])")
+# Both begin with the same letter, by which a text is searched many times faster.
+_EMPHASIS = re.compile(r"\*(?:\*([^*\n]+)\*\*|(?<![\w*]\*)([^*\s][^*\n]*)\*(?![\w*]))")
 
 _LAST_LATIN = "\u024f"
 _CARRIERS = str.maketrans("أإآؤئىۓ", "اااوييے")
@@ -96,6 +99,10 @@ class Token(NamedTuple):
     """Its words as they are written, stop words too, but for those of scripts without spaces."""
 
 
+_TERMS: "attrgetter[tuple[int, ...]]" = attrgetter("terms")
+_NAMED: "attrgetter[tuple[int, ...]]" = attrgetter("named")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analyser:
     """Turns text into terms. Two analysers with equal fields give equal vectors, in any process."""
@@ -111,7 +118,10 @@ class Analyser:
     _known: dict[str, tuple[int, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
     )
-    _tokens: dict[str, Token] = field(init=False, repr=False, compare=False, default_factory=dict[str, Token])
+    _tokens: "_Tokens" = field(init=False, repr=False, compare=False)
+    _around: dict[Any, Sequence[tuple[int, float]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[Any, Sequence[tuple[int, float]]]
+    )
 
     def __post_init__(self) -> None:
         language = find_language(self.language)
@@ -122,6 +132,7 @@ class Analyser:
         between = sorted(BETWEEN.get(language.name, ()), key=len, reverse=True)
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
         object.__setattr__(self, "_function_words", FUNCTION_WORDS.get(language.name, frozenset[str]()))
+        object.__setattr__(self, "_tokens", _Tokens(self._token))
 
     @property
     def is_latin(self) -> bool:
@@ -137,8 +148,7 @@ class Analyser:
 
     def tokens(self, text: str) -> list[Token]:
         """A text cut at its spaces: no word, and no name of code, reaches over one."""
-        known = self._tokens
-        return [known.get(token) or self._token(token) for token in text.split()]
+        return list(map(self._tokens.__getitem__, text.split()))
 
     def terms(self, text: str) -> list[int]:
         """The terms of a text, in order, repeated as they are in it; those of names of code behind the others."""
@@ -159,16 +169,11 @@ class Analyser:
 
     def _token(self, token: str) -> Token:
         said = words(token)
-        analysed = Token(
+        return Token(
             terms=tuple(term for word in said for term in self.word_terms(word)),
             named=tuple(term for word in self.names(token) for term in self.word_terms(word)),
             spelled=tuple(word for word in said if not is_unspaced(word)),
         )
-        if len(token) < _LONG:
-            if len(self._tokens) >= _REMEMBERED:
-                self._tokens.clear()
-            self._tokens[token] = analysed
-        return analysed
 
     def _analysed(self, word: str) -> tuple[int, ...]:
         if word in self._function_words:
@@ -193,24 +198,36 @@ class Analyser:
     ) -> SparseVector:
         """The vector that a passage is indexed under; `terms` are those of its text, where they are known."""
         text = self.terms(passage.text) if terms is None else terms
-        frequencies: dict[int, float] = dict(Counter(text))
-        heading = self.terms(passage.heading)
-        is_start = len(passage.heading_path) == 1
-        section = " ".join(segment.replace("-", " ") for segment in passage.path.split("/")[:-1])
-        for others, weight in (
-            (heading, weights.title_as_heading if is_start else weights.heading),
-            (self.terms(" ".join(passage.heading_path[1:-1])), weights.enclosing),
-            (self.terms(f"{passage.title} {section}"), weights.page),
-            (self.terms(_emphasised(passage.text)), weights.emphasis),
-            (phrases(text), 1.0),
-            (phrases(heading), weights.heading),
-        ):
-            for term in others:
-                frequencies[term] = frequencies.get(term, 0.0) + weight
+        frequencies: dict[int, float] = dict(Counter(chain(text, phrases(text))))
+        around = self._around_text(passage, weights)
+        emphasised = ((term, weights.emphasis) for term in self.terms(_emphasised(passage.text)))
+        for term, weight in chain(around, emphasised):
+            frequencies[term] = frequencies.get(term, 0.0) + weight
         relative_length = len(text) / self.average_length
         damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * relative_length)
-        values = [frequency * (SATURATION + 1) / (frequency + damping) for frequency in frequencies.values()]
-        return SparseVector(tuple(frequencies), tuple(values))
+        # Most terms are there once or twice.
+        saturated = {often: often * (SATURATION + 1) / (often + damping) for often in set(frequencies.values())}
+        return SparseVector(tuple(frequencies), tuple(map(saturated.__getitem__, frequencies.values())))
+
+    def _around_text(self, passage: Passage, weights: FieldWeights) -> Sequence[tuple[int, float]]:
+        """The terms of a passage's headings and page, each with what it weighs; pieces of a section have the same."""
+        section = passage.path.rpartition("/")[0]
+        key = passage.heading_path, passage.title, section, weights
+        known = self._around.get(key)
+        if known is None:
+            heading = self.terms(passage.heading)
+            weight = weights.title_as_heading if len(passage.heading_path) == 1 else weights.heading
+            page = f"{passage.title} {section.replace('-', ' ').replace('/', ' ')}"
+            known = (
+                *((term, weight) for term in heading),
+                *((term, weights.enclosing) for term in self.terms(" ".join(passage.heading_path[1:-1]))),
+                *((term, weights.page) for term in self.terms(page)),
+                *((term, weights.heading) for term in phrases(heading)),
+            )
+            if len(self._around) >= _REMEMBERED_AROUND:
+                self._around.clear()
+            self._around[key] = known
+        return known
 
     def question_terms(self, question: str) -> list[int]:
         """What a question asks about, in order; all of its terms where it consists of asking words only."""
@@ -226,30 +243,26 @@ def question_vector(terms: list[int]) -> SparseVector:
     return SparseVector(tuple(weights), tuple(weights.values()))
 
 
-def phrases(terms: Iterable[int]) -> list[int]:
-    """Every two terms in a row, as one number each: the CRC-32 of both, eight bytes the term."""
+def phrases(terms: Sequence[int]) -> list[int]:
+    """Every two terms in a row, as one number each: the CRC-32 of both, eight bytes the term.
+
+    Two that are the same are none, and neither are two single letters of Han, whose pair is a term already.
+    """
+    # A CRC is linear: that of two terms is that of each with zeros in the other's place.
+    firsts, seconds = map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, terms[1:])
+    made = map(int.__xor__, firsts, seconds)
+    if len(terms) > 1 and min(terms) >= _CHARACTERS and not any(map(eq, terms, terms[1:])):
+        return list(made)
     return [
-        _as_first(first) ^ _as_second(second) | _PHRASE_BIT
-        for first, second in pairwise(terms)
+        phrase
+        for phrase, (first, second) in zip(made, pairwise(terms), strict=True)
         if first != second and (first >= _CHARACTERS or second >= _CHARACTERS)
     ]
 
 
-# A CRC is linear: that of two terms is that of each with zeros in the other's place, without that of zeros alone.
-@lru_cache(_REMEMBERED)
-def _as_first(term: int) -> int:
-    return zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))
-
-
-@lru_cache(_REMEMBERED)
-def _as_second(term: int) -> int:
-    return zlib.crc32(bytes(8) + term.to_bytes(8))
-
-
-def terms_of(tokens: Iterable[Token]) -> list[int]:
+def terms_of(tokens: Sequence[Token]) -> list[int]:
     """The terms of a text's `tokens`."""
-    given = list(tokens)
-    return [term for token in given for term in token.terms] + [term for token in given for term in token.named]
+    return [*chain.from_iterable(map(_TERMS, tokens)), *chain.from_iterable(map(_NAMED, tokens))]
 
 
 def is_phrase(term: int) -> bool:
@@ -298,8 +311,42 @@ class _Stemmer:
         return tuple(self._folding.embed_query(word).indices)
 
 
+class _Tokens(dict[str, Token]):
+    """What `analyse` has said of tokens before; the short ones are remembered."""
+
+    def __init__(self, analyse: Callable[[str], Token]) -> None:
+        super().__init__()
+        self._analyse = analyse
+
+    def __missing__(self, token: str) -> Token:
+        analysed = self._analyse(token)
+        if len(token) < _LONG:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[token] = analysed
+        return analysed
+
+
+class _Halves(dict[int, int]):
+    """Term -> its share in the number of the phrases that it begins, or ends."""
+
+    def __init__(self, share: Callable[[int], int]) -> None:
+        super().__init__()
+        self._share = share
+
+    def __missing__(self, term: int) -> int:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        share = self[term] = self._share(term)
+        return share
+
+
+_AS_FIRST = _Halves(lambda term: (zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))) | _PHRASE_BIT)
+_AS_SECOND = _Halves(lambda term: zlib.crc32(bytes(8) + term.to_bytes(8)) & ~_PHRASE_BIT)
+
+
 def _emphasised(text: str) -> str:
     text = composed(text)
     if "*" not in text:
         return ""
-    return " ".join(bold or italic for bold, italic in _EMPHASIS.findall(without_code(text)))
+    return " ".join(map("".join, _EMPHASIS.findall(without_code(text))))

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
@@ -33,7 +33,7 @@ class Lexicon:
     frequencies: Mapping[int, int]
     """Term number -> passages that hold it."""
     words: Mapping[str, int]
-    """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
+    """Word in lower case, stop words too -> how often it is written; none of a script without spaces."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
 
@@ -46,17 +46,22 @@ class Lexicon:
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
-    def of(cls, passages: Iterable[Passage], vectors: Iterable[SparseVector], analyser: Analyser) -> "Lexicon":
+    def of(cls, passages: Sequence[Passage], vectors: Iterable[SparseVector], analyser: Analyser) -> "Lexicon":
         """Counts the words of the passages, and the terms of the vectors that `analyser` made of them."""
-        frequencies: Counter[int] = Counter()
+        held = Counter(chain.from_iterable(vector.indices for vector in vectors))
+        written: Counter[str] = Counter()
+        for passage in passages:
+            written.update(passage.text.split())
+        # Pieces of one section have the same headings.
+        for headings, often in Counter(passage.heading_path for passage in passages).items():
+            for token in " ".join(headings).split():
+                written[token] += often
         spellings: Counter[str] = Counter()
-        number = 0
-        for passage, vector in zip(passages, vectors, strict=True):
-            number += 1
-            frequencies.update([term for term in vector.indices if not is_phrase(term)])
-            tokens = analyser.tokens(" ".join((*passage.heading_path, passage.text)))
-            spellings.update({word for token in tokens for word in token.spelled})
-        return cls(passages=number, frequencies=dict(frequencies), words=dict(spellings))
+        for token, analysed in zip(written, analyser.tokens(" ".join(written)), strict=True):
+            for word in analysed.spelled:
+                spellings[word] += written[token]
+        frequencies = {term: frequency for term, frequency in held.items() if not is_phrase(term)}
+        return cls(passages=len(passages), frequencies=frequencies, words=dict(spellings))
 
     def rarity(self, term: int) -> float:
         """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
@@ -111,7 +116,7 @@ class Lexicon:
     def names(self, question: str, analyser: Analyser) -> list[list[int]]:
         """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
         parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued_names(question))
-        found = [phrases(term for word in name for term in analyser.word_terms(word)) for name in parts]
+        found = [phrases([term for word in name for term in analyser.word_terms(word)]) for name in parts]
         return [name for name in found if name]
 
     def corrected(self, question: str, analyser: Analyser) -> str:
