@@ -14,7 +14,7 @@ from typing import Any
 import qdrant_edge as engine
 from aiohttp import web
 
-from chatkit_rag.retrieval.edge import to_engine_filter
+from chatkit_rag.retrieval.edge_generation import to_engine_filter
 
 
 class QdrantServer:

@@ -18,7 +18,7 @@ import pytest
 
 from chatkit_rag.documents import Document, Passage, Section
 from chatkit_rag.errors import IndexError_, IndexUnreadable
-from chatkit_rag.retrieval import edge, generations, knowledge
+from chatkit_rag.retrieval import edge_building, edge_generation, generations, knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
@@ -202,7 +202,7 @@ class TestSearching:
     async def test_a_large_course_is_searched_as_one_though_it_is_cut_into_slices(
         self, index: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(edge, "_SLICE", 1)
+        monkeypatch.setattr(edge_building, "_SLICE", 1)
 
         async with EdgeIndex(tmp_path / "cut") as cut:
             await cut.publish(*course(PAGES))
@@ -396,15 +396,15 @@ class TestTakingOver:
     ):
         await index.publish(*course(PAGES))
         reader = EdgeIndex(folder)
-        real = edge.PrivateCopy
+        real = edge_generation.PrivateCopy
         overtaken: list[str] = []
 
         def overtake(shard: Path) -> Any:
-            monkeypatch.setattr(edge, "PrivateCopy", real)
+            monkeypatch.setattr(edge_generation, "PrivateCopy", real)
             overtaken.append(asyncio.run(_publish(folder, {"/new": ("New", "A zeppelin flies.")}, keep=1)))
             return real(shard)
 
-        monkeypatch.setattr(edge, "PrivateCopy", overtake)
+        monkeypatch.setattr(edge_generation, "PrivateCopy", overtake)
         try:
             assert paths(await reader.search("zeppelin")) == ["/new"]
             assert overtaken == ["gen-3"]
@@ -473,14 +473,13 @@ class TestUnreadable:
         assert paths(await index.search("node"))[0] == "/nodes"
         await index.close()
 
-    async def test_an_index_of_the_version_before_is_searched_as_it_is(self, published: Path, folder: Path):
-        (published / "slices" / "00000").rename(published / "shard")
-        (published / "slices").rmdir()
+    async def test_an_index_of_an_older_version_asks_to_be_built_anew(self, published: Path, folder: Path):
         about = json.loads((published / "generation.json").read_text())
-        (published / "generation.json").write_text(json.dumps(about | {"format": 2}))
+        (published / "generation.json").write_text(json.dumps(about | {"format": knowledge.FORMAT - 1}))
 
-        async with EdgeIndex(folder) as index:
-            assert paths(await index.search("gait"))[0] == "/gait"
+        with pytest.raises(IndexUnreadable, match="older chatkit-rag; remove it, and index the pages again"):
+            async with EdgeIndex(folder):
+                pytest.fail("it opened")
 
     async def test_an_index_of_a_newer_version_asks_for_an_upgrade(self, published: Path, folder: Path):
         about = json.loads((published / "generation.json").read_text())
@@ -548,7 +547,7 @@ class TestLifecycle:
     ):
         await index.close()
         opening, go_on = threading.Event(), threading.Event()
-        real = edge.PrivateCopy
+        real = edge_generation.PrivateCopy
 
         def slow(shard: Path) -> Any:
             copy = real(shard)
@@ -556,7 +555,7 @@ class TestLifecycle:
             go_on.wait(10)
             return copy
 
-        monkeypatch.setattr(edge, "PrivateCopy", slow)
+        monkeypatch.setattr(edge_generation, "PrivateCopy", slow)
         reader = EdgeIndex(folder)
         search = asyncio.ensure_future(reader.search("node"))
         await asyncio.to_thread(opening.wait, 10)

@@ -9,11 +9,12 @@
 as they were. Knows files only, not what is in them.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -203,14 +204,31 @@ def _is_ours(place: Path) -> bool:
 def _copy_sparse(source: str, target: str) -> str:
     """Copies a file, leaving holes where it holds zeros.
 
-    The engine reserves 64 MB of which a small course fills a few hundred KB; `shutil` would write them all out.
+    The engine reserves 32 MB and more for what takes a few hundred KB; `shutil` would write them all out.
     """
     zeros = bytes(_BLOCK)
     with Path(source).open("rb") as reader, Path(target).open("wb") as writer:
-        while block := reader.read(_BLOCK):
-            if block == zeros[: len(block)]:
-                writer.seek(len(block), os.SEEK_CUR)
-            else:
-                writer.write(block)
-        writer.truncate(writer.tell())
+        for start, end in _written(reader.fileno()):
+            reader.seek(start)
+            writer.seek(start)
+            while (left := end - reader.tell()) > 0 and (block := reader.read(min(_BLOCK, left))):
+                if block == zeros[: len(block)]:
+                    writer.seek(len(block), os.SEEK_CUR)
+                else:
+                    writer.write(block)
+        writer.truncate(reader.seek(0, os.SEEK_END))
     return target
+
+
+def _written(file: int) -> Iterator[tuple[int, int]]:
+    """The parts of a file between its holes, as far as the system knows of any."""
+    size, end = os.fstat(file).st_size, 0
+    while end < size:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+            end = os.lseek(file, start, os.SEEK_HOLE)
+        except (AttributeError, OSError) as exc:
+            if getattr(exc, "errno", None) == errno.ENXIO:  # nothing behind
+                return
+            start, end = end, size
+        yield start, end

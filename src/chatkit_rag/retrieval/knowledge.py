@@ -5,9 +5,10 @@ terms a question has, how well a heading agrees with it, and whether the course 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
-FORMAT = 3
+FORMAT = 4
 """Of a generation's files and points; raised when older code could not read them."""
 
 TERMS = "terms"
@@ -100,21 +101,22 @@ class Knowledge:
         language: str,
         embedder: str = "",
         dimension: int = 0,
-    ) -> "tuple[Knowledge, list[SparseVector]]":
-        """The knowledge of a generation to be, and the sparse vector of each passage."""
+    ) -> "tuple[Knowledge, list[SparseVector], Counter[int]]":
+        """The knowledge of a generation to be, the sparse vector of each passage, and how many have each term."""
         analyser = Analyser(language=language)
         texts = [analyser.terms(passage.text) for passage in passages]
         analyser = analyser.with_average_length(mean_length(texts))
         vectors = [analyser.passage(passage, terms=terms) for passage, terms in zip(passages, texts, strict=True)]
+        frequencies = Counter(chain.from_iterable(vector.indices for vector in vectors))
         knowledge = cls(
             analyser=analyser,
-            lexicon=Lexicon.of(passages, vectors, analyser),
+            lexicon=Lexicon.of(passages, frequencies, analyser),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             embedder=embedder,
             dimension=dimension,
         )
-        return knowledge, vectors
+        return knowledge, vectors, frequencies
 
     def dump(self) -> dict[str, bytes]:
         """The contents of `FILES`, by name."""
@@ -136,15 +138,17 @@ class Knowledge:
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> "Knowledge":
-        """The reverse of `dump`; it also reads what the version before wrote.
+        """The reverse of `dump`.
 
         Raises:
-            IndexUnreadable: a newer version has written it.
+            IndexUnreadable: another version has written it.
             ValueError: the files are not what `dump` wrote (also as AttributeError, KeyError and TypeError).
         """
         about = orjson.loads(files["generation.json"])
         if about["format"] > FORMAT:
             raise IndexUnreadable("it was written by a newer chatkit-rag; upgrade, or index the pages again")
+        if about["format"] < FORMAT:
+            raise IndexUnreadable("it was written by an older chatkit-rag; remove it, and index the pages again")
         counts = orjson.loads(files["lexicon.json"])
         return cls(
             analyser=Analyser(language=about["language"], average_length=about["average_length"]),
@@ -165,11 +169,9 @@ class Knowledge:
         terms = self.analyser.question_terms(self.lexicon.understood(corrected, self.analyser))
         return Asked(terms, self.lexicon.names(query, self.analyser))
 
-    def get_to_know(self, id_: PointId, payload: Mapping[str, Any]) -> Known:
-        """Reads a point's payload: most of what a search costs is to make the passages that were not found before."""
-        passage, before, after = read_payload(payload)
-        known = self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
-        return known
+    def get_to_know(self, id_: PointId, passage: Passage, before: str = "", after: str = "") -> None:
+        """Remembers a passage, and the ids of those beside it: most of what a search costs is to make passages."""
+        self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
 
     def matches(self, asked: Asked, by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
         """What was found, of points that are all known: agreement with the heading added, ties in order."""

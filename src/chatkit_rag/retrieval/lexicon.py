@@ -7,13 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, phrases
+from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
@@ -33,7 +33,9 @@ class Lexicon:
     frequencies: Mapping[int, int]
     """Term number -> passages that hold it."""
     words: Mapping[str, int]
-    """Word in lower case, stop words too -> how often it is written; none of a script without spaces."""
+    """Word in lower case, stop words too -> passages that hold it; none of a script without spaces.
+
+    One that a passage has in several spellings, or in its heading too, is counted for each."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
 
@@ -46,12 +48,11 @@ class Lexicon:
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
-    def of(cls, passages: Sequence[Passage], vectors: Iterable[SparseVector], analyser: Analyser) -> "Lexicon":
-        """Counts the words of the passages, and the terms of the vectors that `analyser` made of them."""
-        held = Counter(chain.from_iterable(vector.indices for vector in vectors))
+    def of(cls, passages: Sequence[Passage], held: Mapping[int, int], analyser: Analyser) -> "Lexicon":
+        """Counts the words of the passages; `held` says how many have each term that `analyser` has made of them."""
         written: Counter[str] = Counter()
         for passage in passages:
-            written.update(passage.text.split())
+            written.update(set(passage.text.split()))
         # Pieces of one section have the same headings.
         for headings, often in Counter(passage.heading_path for passage in passages).items():
             for token in " ".join(headings).split():

@@ -12,7 +12,7 @@ from chatkit_rag.retrieval.analysis import SparseVector, question_vector
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
-from chatkit_rag.retrieval.knowledge import Knowledge, Scored, make_payloads
+from chatkit_rag.retrieval.knowledge import Knowledge, Scored, make_payloads, read_payload
 from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
@@ -35,7 +35,7 @@ class _Generation:
             for term, value in zip(vector.indices, vector.values, strict=True):
                 self._holding.setdefault(term, {})[id_] = value
         for id_, payload in zip(self.ids, payloads, strict=True):
-            knowledge.get_to_know(id_, payload)
+            knowledge.get_to_know(id_, *read_payload(payload))
 
     def by_words(self, asked: list[int], admitted: set[str]) -> list[Scored]:
         """Every passage that holds a term of the question."""
@@ -180,7 +180,7 @@ class MemoryIndex:
     def _build(
         self, records: Sequence[PageRecord], passages: Sequence[Passage], vectors: Sequence[Vector]
     ) -> _Generation:
-        knowledge, terms = Knowledge.of(
+        knowledge, terms, _ = Knowledge.of(
             records,
             passages,
             language=self._language,

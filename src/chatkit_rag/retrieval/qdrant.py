@@ -28,7 +28,7 @@ from chatkit_rag.retrieval.breaker import CircuitBreaker
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
-from chatkit_rag.retrieval.knowledge import Knowledge, make_payloads
+from chatkit_rag.retrieval.knowledge import Knowledge, make_payloads, read_payload
 from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vector_journal import VectorJournal
@@ -189,7 +189,7 @@ class QdrantIndex:
         vectors: list[Vector] = []
         if self._embedder is not None:
             vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
-        knowledge, terms = await anyio.to_thread.run_sync(
+        knowledge, terms, _ = await anyio.to_thread.run_sync(
             lambda: Knowledge.of(
                 records,
                 passages,
@@ -332,7 +332,7 @@ class QdrantIndex:
         unknown = list({id_ for id_ in ids if id_ not in served.knowledge.known})
         if unknown:
             for id_, payload in (await self._server.payloads(served.name, unknown)).items():
-                served.knowledge.get_to_know(id_, payload)
+                served.knowledge.get_to_know(id_, *read_payload(payload))
 
     async def _kept_vectors(self) -> Any:
         """How to ask the generation that is served for its vectors; None where they are of another embedder."""

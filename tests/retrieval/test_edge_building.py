@@ -1,0 +1,151 @@
+"""A generation and its slices: written by this process or by others, they are the same."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatkit_rag.documents import Passage
+from chatkit_rag.errors import IndexError_, IndexUnreadable
+from chatkit_rag.retrieval import edge_building, edge_slices
+from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.edge_slices import Batch, SliceProcesses
+from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.retrieval.index import Matches
+from chatkit_rag.retrieval.passage_file import PassageFile, write_passages
+from chatkit_rag.testing.index.part import WordsEmbedder
+
+pytestmark = pytest.mark.anyio
+
+SUBJECTS = ("robot", "topic", "node", "gait", "camera", "battery", "planner", "joint")
+
+
+def passages(number: int = 48) -> list[Passage]:
+    """Passages of which each says something else, and no two as much."""
+    return [
+        Passage(
+            id=f"00000000-0000-4000-8000-{position:012}",
+            path=f"/page-{position // 4}",
+            anchor=f"a{position // 2}",
+            title=f"Page {position // 4}",
+            heading_path=(f"Page {position // 4}", SUBJECTS[position % 8]),
+            text=" ".join([SUBJECTS[position % 8]] * (1 + position % 5) + [f"word{position}", SUBJECTS[position % 3]]),
+            url=f"/page-{position // 4}",
+            site="course",
+            metadata={"week": position % 3},
+        )
+        for position in range(number)
+    ]
+
+
+def found(matches: Matches) -> list[tuple[str, float]]:
+    return [(hit.passage.id, pytest.approx(hit.score, rel=1e-5)) for hit in (*matches.hits, *matches.near)]
+
+
+async def built(folder: Path, *, embedder: Any = None) -> EdgeIndex:
+    index = EdgeIndex(folder, embedder=embedder)
+    await index.publish([], passages())
+    return index
+
+
+async def test_what_other_processes_write_is_found_as_what_this_one_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here = await built(tmp_path / "here", embedder=WordsEmbedder())
+    monkeypatch.setattr(edge_building, "_FEW", 0)
+    monkeypatch.setattr(edge_building, "_SLICE", 20)
+    there = await built(tmp_path / "there", embedder=WordsEmbedder())
+
+    try:
+        for question in ("robot gait", "a node on topic word17", "camera battery of the planner"):
+            vector = await WordsEmbedder().embed_query(question)
+            for where in (None, Filter(week=1)):
+                one = await here.search(question, vector=vector, limit=48, where=where)
+                other = await there.search(question, vector=vector, limit=48, where=where)
+                assert found(other) == found(one) != []
+        beside = await there.around(passages()[18:22])  # 20 begins a slice
+        assert beside == await here.around(passages()[18:22])
+        assert [beside[one.id].before is not None for one in passages()[18:22]] == [False, True, False, True]
+    finally:
+        await here.close()
+        await there.close()
+
+
+async def test_where_no_process_can_be_started_it_is_written_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        raise PermissionError
+
+    monkeypatch.setattr(edge_building, "_FEW", 0)
+    monkeypatch.setattr(edge_slices, "Popen", refuse)
+
+    index = await built(tmp_path)
+
+    assert (await index.search("word17")).hits[0].passage == passages()[17]
+    await index.close()
+
+
+async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edge_building, "_SLICE", 20)
+    index = await built(tmp_path)
+    await index.close()
+    shutil.rmtree(tmp_path / "gen-1" / "slices" / "00001")
+
+    with pytest.raises(IndexUnreadable, match="is damaged; remove"):
+        await index.open()
+    await index.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"half a li", b"no json at all\n" * 48])
+async def test_so_are_passages_that_are_missing(tmp_path: Path, content: bytes):
+    index = await built(tmp_path)
+    await index.close()
+    (tmp_path / "gen-1" / "passages.jsonl").write_bytes(content)
+
+    with pytest.raises(IndexUnreadable, match="is damaged; remove"):
+        await index.search("robot")
+    await index.close()
+
+
+class TestSliceProcesses:
+    def batch(self, place: Path) -> Batch:
+        return Batch(str(place), 0, [1], array("I", [7]), array("f", [1.0]), 0, array("f"), [{"site": ""}])
+
+    def test_says_why_a_slice_cannot_be_written(self, tmp_path: Path):
+        with SliceProcesses(2) as processes, pytest.raises(IndexError_, match="cannot be written: FileExistsError"):
+            processes.write([[self.batch(tmp_path / "new")], [self.batch(tmp_path)]])
+
+    def test_leaves_no_process_when_building_fails(self):
+        processes = SliceProcesses(2)
+
+        with pytest.raises(ZeroDivisionError), processes:
+            raise ZeroDivisionError
+
+        assert [process.returncode for process in processes._processes] == [-9, -9]
+
+    def test_a_process_whose_master_is_gone_ends(self, tmp_path: Path):
+        command = [sys.executable, "-m", "chatkit_rag.retrieval.edge_slices"]
+
+        done = subprocess.run(command, input=pickle.dumps(self.batch(tmp_path / "slice")), check=False, timeout=60)
+
+        assert done.returncode == 1
+
+
+class TestPassageFile:
+    def test_reads_what_was_written_by_row(self, tmp_path: Path):
+        write_passages(tmp_path / "file", passages(5))
+
+        file = PassageFile(tmp_path / "file")
+
+        assert [file.read(row) for row in range(len(file))] == passages(5)
+        assert [file.rows[passage.id] for passage in passages(5)] == [0, 1, 2, 3, 4]
+        file.close()
+
+    def test_may_be_empty(self, tmp_path: Path):
+        write_passages(tmp_path / "file", [])
+
+        assert len(PassageFile(tmp_path / "file")) == 0
