@@ -226,7 +226,7 @@ class TestOtherScripts:
         assert lexicon().understood("کیسے robot", urdu) == "کیسے robot"
 
 
-def test_a_word_is_counted_once_a_passage_for_each_way_to_write_it():
+def test_a_word_is_counted_once_a_passage_wherever_it_stands():
     counted = lexicon(["robot robot", "Robots", "topic"])
 
     assert counted.words["robot"] == 1

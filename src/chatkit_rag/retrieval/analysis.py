@@ -19,7 +19,7 @@ was meant to be (`lexicon`).
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from operator import attrgetter, eq
@@ -101,6 +101,7 @@ class Token(NamedTuple):
 
 _TERMS: "attrgetter[tuple[int, ...]]" = attrgetter("terms")
 _NAMED: "attrgetter[tuple[int, ...]]" = attrgetter("named")
+_SPELLED: "attrgetter[tuple[str, ...]]" = attrgetter("spelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +264,11 @@ def phrases(terms: Sequence[int]) -> list[int]:
 def terms_of(tokens: Sequence[Token]) -> list[int]:
     """The terms of a text's `tokens`."""
     return [*chain.from_iterable(map(_TERMS, tokens)), *chain.from_iterable(map(_NAMED, tokens))]
+
+
+def spelled_in(tokens: Iterable[Token]) -> Iterator[str]:
+    """The words of a text's `tokens`, as they are written."""
+    return chain.from_iterable(map(_SPELLED, tokens))
 
 
 def is_phrase(term: int) -> bool:

@@ -13,7 +13,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases
+from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases, spelled_in
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
@@ -33,9 +33,7 @@ class Lexicon:
     frequencies: Mapping[int, int]
     """Term number -> passages that hold it."""
     words: Mapping[str, int]
-    """Word in lower case, stop words too -> passages that hold it; none of a script without spaces.
-
-    One that a passage has in several spellings, or in its heading too, is counted for each."""
+    """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
 
@@ -51,18 +49,13 @@ class Lexicon:
     def of(cls, passages: Sequence[Passage], held: Mapping[int, int], analyser: Analyser) -> "Lexicon":
         """Counts the words of the passages; `held` says how many have each term that `analyser` has made of them."""
         written: Counter[str] = Counter()
+        headings = {
+            path: set(spelled_in(analyser.tokens(" ".join(path)))) for path in {one.heading_path for one in passages}
+        }
         for passage in passages:
-            written.update(set(passage.text.split()))
-        # Pieces of one section have the same headings.
-        for headings, often in Counter(passage.heading_path for passage in passages).items():
-            for token in " ".join(headings).split():
-                written[token] += often
-        spellings: Counter[str] = Counter()
-        for token, analysed in zip(written, analyser.tokens(" ".join(written)), strict=True):
-            for word in analysed.spelled:
-                spellings[word] += written[token]
+            written.update(headings[passage.heading_path].union(spelled_in(analyser.tokens(passage.text))))
         frequencies = {term: frequency for term, frequency in held.items() if not is_phrase(term)}
-        return cls(passages=len(passages), frequencies=frequencies, words=dict(spellings))
+        return cls(passages=len(passages), frequencies=frequencies, words=dict(written))
 
     def rarity(self, term: int) -> float:
         """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
