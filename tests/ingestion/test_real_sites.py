@@ -36,6 +36,8 @@ NAVIGATION = (
     "Back to top",
     "View page source",
     "Show Source",
+    "Select theme",
+    "not available in your language",
     "Copy",
     "Version:",
     "Direct link",
@@ -66,10 +68,20 @@ def sphinx(theme: str, sources: str = "sphinx") -> Build:
 
 
 def docusaurus(target: Path) -> None:
-    workplace = target.with_name("docusaurus")
-    shutil.copytree(SITES / "docusaurus", workplace)
+    run("npx", "docusaurus", "build", "--out-dir", target, cwd=installed("docusaurus", target))
+
+
+def starlight(target: Path) -> None:
+    run("npx", "astro", "telemetry", "disable", cwd=(workplace := installed("starlight", target)))
+    run("npx", "astro", "build", "--outDir", target, cwd=workplace)
+
+
+def installed(site: str, target: Path) -> Path:
+    """A copy of the sources, beside what is served, with the packages that build them."""
+    workplace = target.parent.with_name(site)
+    shutil.copytree(SITES / site, workplace)
     run("npm", "install", "--no-audit", "--no-fund", cwd=workplace)
-    run("npx", "docusaurus", "build", "--out-dir", target, cwd=workplace)
+    return workplace
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
@@ -130,6 +142,7 @@ async def links_that_open_nowhere(urls: set[str]) -> list[str]:
         pytest.param(sphinx("furo", "myst"), 3, id="myst"),
         pytest.param(sphinx("alabaster"), 3, id="alabaster", marks=pytest.mark.soak),
         pytest.param(docusaurus, 6, id="docusaurus", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+        pytest.param(starlight, 4, id="starlight", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
 )
 async def test_every_link_of_a_real_site_opens_at_an_element_and_no_passage_is_navigation(
