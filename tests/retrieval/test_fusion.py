@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Hit, Passage
-from chatkit_rag.retrieval.fusion import by_score, page_scores, rank, spread
+from chatkit_rag.retrieval.fusion import by_score, fuse, page_scores, rank, spread
 
 
 def hit(id_: str, score: float, *, path: str = "/page", site: str = "") -> Hit:
@@ -40,6 +40,40 @@ class TestPageScores:
             ("x", "/page"): 1.0,
             ("y", "/page"): 2.0,
         }
+
+
+class TestFuse:
+    def test_what_stands_out_by_far_is_not_levelled(self):
+        # Both are more than three standard deviations above the mean of what else has one of the words.
+        others = [hit(f"other-{number}", 1 + number / 100, path=f"/{number}") for number in range(98)]
+        words = [hit("a", 60.0), hit("b", 50.0), *others]
+        near = [hit("b", 0.62), hit("a", 0.61), *[hit(one.passage.id, 0.1 + one.score / 4) for one in others]]
+
+        fused = fuse(words, near)
+
+        assert ids(sorted(fused, key=by_score))[:2] == ["a", "b"]
+
+    def test_what_is_found_last_is_worth_no_more_than_what_is_not_found(self):
+        words = [hit("a", 3.0), hit("b", 2.0), hit("c", 1.0)]
+        near = [hit("a", 0.9), hit("b", 0.5), hit("d", 0.1)]
+
+        scores = {found.passage.id: found.score for found in fuse(words, near)}
+
+        assert scores["a"] > scores["b"] > scores["c"] == scores["d"] == 0
+
+    def test_one_that_is_found_alone_counts(self):
+        near = [hit("b", 0.9), hit("c", 0.5), hit("a", 0.1)]
+
+        assert ids(sorted(fuse([hit("a", 7.0)], near), key=by_score))[0] == "a"
+
+    @given(results, results)
+    def test_neither_search_is_turned_round(self, words: list[Hit], near: list[Hit]):
+        scores = {found.passage.id: found.score for found in fuse(words, near)}
+        alone = {one.passage.id for one in words} - {one.passage.id for one in near}
+        ordered = sorted((one for one in words if one.passage.id in alone), key=lambda one: one.score)
+
+        assert len(scores) == len({one.passage.id for one in (*words, *near)})
+        assert [scores[one.passage.id] for one in ordered] == sorted(scores[one.passage.id] for one in ordered)
 
 
 class TestRank:
