@@ -51,6 +51,7 @@ class Journal:
         self.is_fresh = bool(self.known) and time.time() - path.stat().st_mtime < _FRESH_SECONDS
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
+        self._file.write(b"\n")  # behind a line that was cut off
 
     def add(self, record: PageRecord) -> None:
         """Keeps a page that was just read."""
