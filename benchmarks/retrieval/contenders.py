@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,34 @@ class QdrantLocalHybrid(QdrantLocal):
     hybrid = True
 
 
+class QdrantBm25(Contender):
+    """qdrant-client's local mode, with its own BM25: FastEmbed's, as the client calls it by itself."""
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        from llama_index.core.utils import globals_helper
+        from qdrant_client import QdrantClient, models
+
+        # It would take its stop words, NLTK's, from a hub; LlamaIndex brings the same ones along.
+        options = {"specific_model_path": str(self.place), "stopwords": set(globals_helper.stopwords)}
+        self.document = partial(models.Document, model="Qdrant/bm25", options=options)
+        self.client = QdrantClient(":memory:")
+        terms = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        self.client.create_collection("passages", vectors_config={}, sparse_vectors_config={"terms": terms})
+        points = [
+            models.PointStruct(id=passage.id, vector={"terms": self.document(text=text_of(passage))}, payload={})
+            for passage in passages
+        ]
+        for start in range(0, len(points), 64):
+            self.client.upsert("passages", points[start : start + 64])
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        found = self.client.query_points("passages", query=self.document(text=question), using="terms", limit=limit)
+        return [str(point.id) for point in found.points]
+
+    def close(self) -> None:
+        self.client.close()
+
+
 class LangChain(Contender):
     """`BM25Retriever`, as it comes: words cut at spaces."""
 
@@ -244,6 +273,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     "ours, hybrid": OursHybrid,
     "qdrant local": QdrantLocal,
     "qdrant local, hybrid": QdrantLocalHybrid,
+    "qdrant BM25": QdrantBm25,
     "LangChain": LangChain,
     "LlamaIndex": LlamaIndex,
     "bm25s": Bm25s,

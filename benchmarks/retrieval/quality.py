@@ -13,7 +13,7 @@ from chatkit_rag.documents import Passage
 from chatkit_rag.evaluation.golden import read_golden
 from chatkit_rag.evaluation.measures import mean, ndcg
 
-ASKED = ("ours, ranked", "qdrant local", "LangChain", "LlamaIndex", "bm25s", "FTS5")
+ASKED = ("ours, ranked", "qdrant local", "qdrant BM25", "LangChain", "LlamaIndex", "bm25s", "FTS5")
 GOLDEN = ("golden", "golden-indirect", "golden-misspelled")
 _CANDIDATES = 100
 

@@ -28,12 +28,21 @@ from process import running
 NEEDS = {
     "qdrant local": "qdrant_client",
     "qdrant local, hybrid": "qdrant_client",
+    "qdrant BM25": "llama_index",
     "LangChain": "langchain_community",
     "LlamaIndex": "llama_index",
     "bm25s": "bm25s",
 }
 PACKAGES = (
-    *("qdrant-edge-py", "qdrant-client", "langchain-community", "rank-bm25", "llama-index-retrievers-bm25", "bm25s"),
+    *(
+        "qdrant-edge-py",
+        "qdrant-client",
+        "fastembed",
+        "langchain-community",
+        "rank-bm25",
+        "llama-index-retrievers-bm25",
+        "bm25s",
+    ),
 )
 COLUMNS = {
     "per_second": "passages indexed a second",
