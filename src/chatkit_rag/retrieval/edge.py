@@ -88,9 +88,9 @@ class EdgeIndex:
         """See `PassageIndex.close`."""
         with anyio.CancelScope(shield=True):  # who is cancelled closes all the more
             async with self._opening:
-                if self._opened is not None:
-                    self._opened.close()
-                    self._opened = None
+                opened, self._opened = self._opened, None
+                if opened is not None:
+                    await asyncio.wrap_future(self._submit(opened.close))
                 if self._worker is not None:
                     self._worker.shutdown(wait=True)
                     self._worker = None
@@ -194,7 +194,7 @@ class EdgeIndex:
                         raise
                     continue  # a builder removed it while it was read, and has named the next one
                 if before is not None:
-                    await asyncio.wrap_future(self._submit(partial(before.close)))
+                    await asyncio.wrap_future(self._submit(before.close))
             return self._opened
 
     async def _open(self, published: Published) -> "OpenGeneration":

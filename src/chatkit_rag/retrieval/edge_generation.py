@@ -1,5 +1,6 @@
 """A generation of `EdgeIndex`, open: what the engine finds in its slices, and what is known of it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -24,6 +25,9 @@ _EXACTLY = engine.SearchParams(
 )
 
 
+_BREATH = 0.001
+"""Seconds between two long calls of the engine, which would otherwise keep Python's lock from one to the next."""
+
 _Row = tuple[int, float]
 """A passage's row, and its score."""
 
@@ -40,7 +44,7 @@ class OpenGeneration:
 
     @classmethod
     def open(cls, source: Published) -> "OpenGeneration":
-        """Opens a generation slice by slice; other threads stand still for no longer than one takes.
+        """Opens a generation slice by slice; other threads stand still for no longer than one takes. For a worker.
 
         Raises:
             IndexUnreadable: it is not as it was written, of another version, or cannot be copied.
@@ -60,6 +64,7 @@ class OpenGeneration:
         try:
             for place in sorted(copy.path.iterdir()):
                 opened.slices.append(engine.EdgeShard.load(str(place)))
+                time.sleep(_BREATH)
             opened.check_completeness()
         except Exception as exc:  # the engine raises bare exceptions only
             opened.close()
@@ -73,9 +78,10 @@ class OpenGeneration:
             raise ValueError("some of the passages are missing")
 
     def close(self) -> None:
-        """Closes it, and removes the copy."""
+        """Closes it slice by slice, and removes the copy. For a worker."""
         for slice_ in self.slices:
             slice_.close()
+            time.sleep(_BREATH)
         self.passages.close()
         self.copy.remove()
 

@@ -82,8 +82,8 @@ class Knowledge:
     pages: Mapping[str, Sequence[PageRecord]] = field(init=False, repr=False, compare=False)
     """Path -> the page of each site."""
     known: dict[PointId, Known] = field(init=False, repr=False, compare=False, default_factory=dict[PointId, Known])
-    _terms: dict[str, tuple[int, ...]] = field(
-        init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
+    _terms: dict[str, frozenset[int]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[str, frozenset[int]]
     )
 
     def __post_init__(self) -> None:
@@ -176,10 +176,12 @@ class Knowledge:
     def matches(self, asked: Asked, by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
         """What was found, of points that are all known: agreement with the heading added, ties in order."""
         hits: list[Hit] = []
+        terms = frozenset(asked.terms)
         for id_, score in by_words:
             known = self.known[id_]
-            agreement = self.lexicon.agreement(asked.terms, known.heading)
-            hits.append(Hit(passage=known.passage, score=score * (1 + _HEADING_BONUS * agreement)))
+            if not terms.isdisjoint(known.heading):
+                score *= 1 + _HEADING_BONUS * self.lexicon.agreement(terms, known.heading)  # noqa: PLW2901 - the same score
+            hits.append(Hit(passage=known.passage, score=score))
         near = [Hit(passage=self.known[id_].passage, score=score) for id_, score in by_meaning]
         hits.sort(key=by_score)
         near.sort(key=by_score)
@@ -187,11 +189,11 @@ class Knowledge:
         confidence = self.lexicon.confidence(asked.terms, held, names=asked.names)
         return Matches(hits=tuple(hits), near=tuple(near), confidence=confidence)
 
-    def _held(self, passage: Passage) -> tuple[int, ...]:
+    def _held(self, passage: Passage) -> frozenset[int]:
         """The terms that a passage is indexed under."""
         terms = self._terms.get(passage.id)
         if terms is None:
-            terms = self._terms[passage.id] = self.analyser.passage(passage).indices
+            terms = self._terms[passage.id] = frozenset(self.analyser.passage(passage).indices)
         return terms
 
 

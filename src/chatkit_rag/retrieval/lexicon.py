@@ -79,7 +79,7 @@ class Lexicon:
         return 2 * self.weight(common) / (self.weight(asked) + self.weight(heading)) if common else 0.0
 
     def confidence(
-        self, asked: Sequence[int], held: Iterable[Sequence[int]], *, names: Iterable[Sequence[int]] = ()
+        self, asked: Collection[int], held: Iterable[Collection[int]], *, names: Iterable[Collection[int]] = ()
     ) -> float:
         """Whether the corpus answers a question: 0 where it holds nothing of it, 1 where one passage holds all.
 
