@@ -33,7 +33,7 @@ def passages(texts: list[str]) -> list[Passage]:
 def lexicon(texts: list[str] = TEXTS) -> Lexicon:
     made = passages(texts)
     held = Counter(term for one in made for term in ANALYSER.passage(one).indices)
-    return Lexicon.of(made, held, ANALYSER)
+    return Lexicon.of(made, [ANALYSER.tokens(one.text) for one in made], held, ANALYSER)
 
 
 def corrected(question: str) -> str:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from operator import attrgetter, eq
+from operator import eq, itemgetter
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -99,9 +99,10 @@ class Token(NamedTuple):
     """Its words as they are written, stop words too, but for those of scripts without spaces."""
 
 
-_TERMS: "attrgetter[tuple[int, ...]]" = attrgetter("terms")
-_NAMED: "attrgetter[tuple[int, ...]]" = attrgetter("named")
-_SPELLED: "attrgetter[tuple[str, ...]]" = attrgetter("spelled")
+# Of a token, by their places: names would take half as long again, a million times.
+_TERMS: "itemgetter[tuple[int, ...]]" = itemgetter(0)
+_NAMED: "itemgetter[tuple[int, ...]]" = itemgetter(1)
+_SPELLED: "itemgetter[tuple[str, ...]]" = itemgetter(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

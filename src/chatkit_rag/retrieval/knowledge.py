@@ -15,7 +15,7 @@ import orjson
 
 from chatkit_rag.documents import Hit, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length, terms_of
 from chatkit_rag.retrieval.embedding import passage_text
 from chatkit_rag.retrieval.filters import field_kinds, flags
 from chatkit_rag.retrieval.fusion import by_score
@@ -104,13 +104,14 @@ class Knowledge:
     ) -> "tuple[Knowledge, list[SparseVector], Counter[int]]":
         """The knowledge of a generation to be, the sparse vector of each passage, and how many have each term."""
         analyser = Analyser(language=language)
-        texts = [analyser.terms(passage.text) for passage in passages]
-        analyser = analyser.with_average_length(mean_length(texts))
-        vectors = [analyser.passage(passage, terms=terms) for passage, terms in zip(passages, texts, strict=True)]
+        texts = [analyser.tokens(passage.text) for passage in passages]
+        terms = [terms_of(text) for text in texts]
+        analyser = analyser.with_average_length(mean_length(terms))
+        vectors = [analyser.passage(passage, terms=own) for passage, own in zip(passages, terms, strict=True)]
         frequencies = Counter(chain.from_iterable(vector.indices for vector in vectors))
         knowledge = cls(
             analyser=analyser,
-            lexicon=Lexicon.of(passages, frequencies, analyser),
+            lexicon=Lexicon.of(passages, texts, frequencies, analyser),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             embedder=embedder,

@@ -13,7 +13,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases, spelled_in
+from chatkit_rag.retrieval.analysis import Analyser, Token, is_phrase, phrases, spelled_in
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
@@ -46,14 +46,27 @@ class Lexicon:
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
-    def of(cls, passages: Sequence[Passage], held: Mapping[int, int], analyser: Analyser) -> "Lexicon":
-        """Counts the words of the passages; `held` says how many have each term that `analyser` has made of them."""
+    def of(
+        cls,
+        passages: Sequence[Passage],
+        texts: Iterable[Sequence[Token]],
+        held: Mapping[int, int],
+        analyser: Analyser,
+    ) -> "Lexicon":
+        """Counts the words of the passages.
+
+        Args:
+            passages: of the generation.
+            texts: what `analyser` has made of the text of each.
+            held: term -> how many passages have it.
+            analyser: the generation's.
+        """
         written: Counter[str] = Counter()
         headings = {
             path: set(spelled_in(analyser.tokens(" ".join(path)))) for path in {one.heading_path for one in passages}
         }
-        for passage in passages:
-            written.update(headings[passage.heading_path].union(spelled_in(analyser.tokens(passage.text))))
+        for passage, text in zip(passages, texts, strict=True):
+            written.update(headings[passage.heading_path].union(spelled_in(text)))
         frequencies = {term: frequency for term, frequency in held.items() if not is_phrase(term)}
         return cls(passages=len(passages), frequencies=frequencies, words=dict(written))
 
