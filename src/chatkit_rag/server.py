@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
-from agents import Agent, InputGuardrail, Model, OutputGuardrail, Tool
+from agents import Agent, InputGuardrail, Model, OutputGuardrail, Tool, TResponseInputItem
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.store import AttachmentStore
 from chatkit.types import FeedbackKind, ThreadItem, ThreadMetadata, ThreadStreamEvent, UserMessageItem
@@ -24,6 +24,7 @@ from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.quiz.asking import quiz_events
 from chatkit_rag.agent.run import retrieval_first, stream_text
+from chatkit_rag.agent.searching import search_progress, takes_long, under_way
 from chatkit_rag.agent.tailoring import Choices, Instructions, as_chosen, declines, exercise_of, told_besides
 from chatkit_rag.agent.titles import title_of
 from chatkit_rag.agent.tools import library_docs_tool, outline_tool, read_page_tool
@@ -234,17 +235,16 @@ class RagChatServer(ChatKitServer[RequestContext]):
         for notice in files.notices:
             yield notice
         question = search_query(asked) or files.query
-        found = await self.retrieve(question, context)
+        async with under_way(self.retrieve(question, context)) as searching:
+            if await takes_long(searching):
+                yield search_progress(context)
+            found = await searching
         if found.weak and declines(site, answering) and not (files.are_given and reads_files(answering.model)):
             async for event in stream_text(in_language(NOT_COVERED, languages_of(context)), turn):
                 yield event
             self._name(thread, asked)
             return
-        note = in_readers_words(reader_note(context))
-        first = await self._first_question(thread, history, context)
-        talk = conversation(history, self.history, first=first)
-        if note:
-            talk.insert(0, {"role": "user", "content": note})
+        talk = await self._talk(thread, history, context)
         searched = retrieval_first(question, found.hits, turn)
         wrote = bool(message and message_text(message))
         if agent is None:
@@ -312,6 +312,15 @@ class RagChatServer(ChatKitServer[RequestContext]):
             return page.data
         before = await self._engine.store.load_thread_items(thread.id, message.id, self.history.items, "desc", context)
         return [message, *before.data]
+
+    async def _talk(
+        self, thread: ThreadMetadata, history: Sequence[ThreadItem], context: RequestContext
+    ) -> list[TResponseInputItem]:
+        """The conversation as the model is told it, behind what is known of the reader."""
+        first = await self._first_question(thread, history, context)
+        talk = conversation(history, self.history, first=first)
+        note = in_readers_words(reader_note(context))
+        return [{"role": "user", "content": note}, *talk] if note else talk
 
     async def _at_site(self, thread: ThreadMetadata, context: RequestContext) -> tuple[RequestContext, Site]:
         """The request as one about the thread's site, which it is about from its first turn on."""
