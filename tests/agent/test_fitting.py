@@ -1,7 +1,7 @@
 """What a model may narrow a search by, over the wire: the fields of the pages as they are served, to who asks."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from shutil import copytree
@@ -31,12 +31,6 @@ from protocol.frames import COVERED, ask
 pytestmark = pytest.mark.anyio
 
 ASKED = "How does the gripper close?"
-
-
-@pytest.fixture
-def model() -> Iterator[FakeModelServer]:
-    with FakeModelServer(answer="Like this [1].") as model:
-        yield model
 
 
 @asynccontextmanager
