@@ -100,9 +100,9 @@ class Token(NamedTuple):
 
 
 # Of a token, by their places: names would take half as long again, a million times.
-_TERMS: "itemgetter[tuple[int, ...]]" = itemgetter(0)
-_NAMED: "itemgetter[tuple[int, ...]]" = itemgetter(1)
-_SPELLED: "itemgetter[tuple[str, ...]]" = itemgetter(2)
+_TERMS: Callable[[Token], tuple[int, ...]] = itemgetter(0)
+_NAMED: Callable[[Token], tuple[int, ...]] = itemgetter(1)
+_SPELLED: Callable[[Token], tuple[str, ...]] = itemgetter(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
