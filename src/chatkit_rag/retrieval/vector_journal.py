@@ -42,10 +42,7 @@ class VectorJournal:
         """The vectors that this embedder has given for some of the texts, in 32 bits each."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Vector]:
-            statement = (
-                "SELECT text, vector FROM vectors WHERE embedder = ? AND text IN (SELECT value FROM json_each(?))"
-            )
-            found = connection.execute(statement, (embedder, json.dumps([*digests])))
+            found = connection.execute(_FIND, (embedder, json.dumps([*digests])))
             return {text: array("f", vector) for text, vector in found}
 
         nothing: dict[str, Vector] = {}
