@@ -30,7 +30,14 @@ from chatkit_rag.asgi.problems import problem_of
 from chatkit_rag.asgi.purging import FIRST_SECONDS, DailyPurge
 from chatkit_rag.asgi.refusals import no_such_route, refusals_of_other_methods
 from chatkit_rag.asgi.rest import SearchRoute
-from chatkit_rag.asgi.scopes import AtRoot, idempotency_key_of, languages_of, relative, request_id_of, with_request_id
+from chatkit_rag.asgi.scopes import (
+    AtRoot,
+    accepted_languages_of,
+    idempotency_key_of,
+    relative,
+    request_id_of,
+    with_request_id,
+)
 from chatkit_rag.asgi.sessions import SessionRoute
 from chatkit_rag.asgi.slots import StreamSlots
 from chatkit_rag.asgi.streaming import EventStream, StreamOptions
@@ -227,7 +234,7 @@ class ChatApp:
             request_id=request_id,
             base_url=request.scope.get(BASE_URL, ""),
             idempotency_key=idempotency_key_of(request),
-            languages=languages_of(request),
+            languages=accepted_languages_of(request),
         )
         with ExitStack() as held:
             if body.streams:

@@ -55,7 +55,7 @@ def idempotency_key_of(connection: HTTPConnection) -> str:
     return key
 
 
-def languages_of(connection: HTTPConnection) -> tuple[str, ...]:
+def accepted_languages_of(connection: HTTPConnection) -> tuple[str, ...]:
     """What the client's reader reads, best first (RFC 9110, 12.5.4); what is no language is passed over."""
     return _accepted(connection.headers.get("accept-language", "")[:_LANGUAGES_CHARACTERS])
 
