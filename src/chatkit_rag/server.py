@@ -18,12 +18,13 @@ from chatkit_rag.agent.history import HistoryOptions, conversation, in_readers_w
 from chatkit_rag.agent.instructions import INSTRUCTIONS, LIBRARIES, READING, languages_of, reader_note
 from chatkit_rag.agent.manners import manners
 from chatkit_rag.agent.mcp_servers import McpConnection, McpServers
+from chatkit_rag.agent.message import stream_text
 from chatkit_rag.agent.models import ChosenModel, choose_model
 from chatkit_rag.agent.models.responses import ResponsesModel
 from chatkit_rag.agent.phrases import NOT_COVERED, in_language
 from chatkit_rag.agent.queries import search_query
 from chatkit_rag.agent.quiz.asking import quiz_events
-from chatkit_rag.agent.run import retrieval_first, stream_text
+from chatkit_rag.agent.run import retrieval_first
 from chatkit_rag.agent.searching import search_progress, takes_long, under_way
 from chatkit_rag.agent.tailoring import Choices, Instructions, as_chosen, declines, exercise_of, told_besides
 from chatkit_rag.agent.titles import title_of

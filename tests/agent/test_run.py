@@ -13,8 +13,9 @@ from agents.testing import ModelStep, ScriptedModel, assistant_message, function
 from chatkit.types import ThreadItemDoneEvent, ThreadMetadata
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.message import annotation_of, stream_text
 from chatkit_rag.agent.models.extractive import ExtractiveModel
-from chatkit_rag.agent.run import annotation_of, retrieval_first, stream_answer, stream_text
+from chatkit_rag.agent.run import retrieval_first, stream_answer
 from chatkit_rag.agent.tools import numbered
 from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Citation, Hit, Passage, excerpt

@@ -31,7 +31,7 @@ from starlette.requests import HTTPConnection
 
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import message_text
-from chatkit_rag.agent.run import stream_text
+from chatkit_rag.agent.message import stream_text
 from chatkit_rag.asgi.app import AppOptions, ChatApp
 from chatkit_rag.auth import SessionTokens, bearer_token
 from chatkit_rag.context import Principal, RequestContext, utc_now

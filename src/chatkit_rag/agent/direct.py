@@ -21,11 +21,12 @@ from chatkit.types import ThreadStreamEvent
 from openai.types.responses import ResponseCompletedEvent
 
 from chatkit_rag.agent.context import TurnContext
+from chatkit_rag.agent.message import AnswerEnd, AnswerMessage
 from chatkit_rag.agent.models.exchange import TEXT_DELTA
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
-from chatkit_rag.agent.run import SAID, AnswerEnd, AnswerMessage, budgeted, stream_answer
+from chatkit_rag.agent.run import SAID, budgeted, stream_answer
 from chatkit_rag.errors import ModelFailed
 
 

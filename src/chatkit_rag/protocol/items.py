@@ -28,7 +28,7 @@ from chatkit.types import (
     ThreadUpdatedEvent,
 )
 
-from chatkit_rag.agent.run import AnswerDone
+from chatkit_rag.agent.message import AnswerDone
 from chatkit_rag.context import RequestContext
 from chatkit_rag.protocol.events import is_hidden, public_thread
 from chatkit_rag.protocol.links import update_with_web_links, with_web_links

@@ -12,7 +12,7 @@ from chatkit.types import ThreadMetadata, ThreadStreamEvent, UserMessageItem
 from pydantic import BaseModel
 
 from chatkit_rag.agent.context import TurnContext
-from chatkit_rag.agent.run import stream_text
+from chatkit_rag.agent.message import stream_text
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.documents import Passage
 from chatkit_rag.protocol.engine import drive

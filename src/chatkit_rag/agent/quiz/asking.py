@@ -25,6 +25,7 @@ from chatkit.types import (
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import written_by
 from chatkit_rag.agent.instructions import languages_of
+from chatkit_rag.agent.message import AnswerDone, stream_parts
 from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.phrases import (
     QUIZ_NO_PAGE,
@@ -48,7 +49,7 @@ from chatkit_rag.agent.quiz.questions import (
     solutions,
     to_check,
 )
-from chatkit_rag.agent.run import AnswerDone, budgeted, stream_parts
+from chatkit_rag.agent.run import budgeted
 from chatkit_rag.context import PageContext, utc_now
 from chatkit_rag.documents import Passage, page_url
 from chatkit_rag.ingestion.passages import cut_passages
