@@ -161,6 +161,11 @@ class TestText:
             ('<div class="highlight-source-rust"><pre>x</pre></div>', "```rust\nx\n```"),
             ("<pre>```\nx\n```</pre>", "````\n```\nx\n```\n````"),
             ("<div>loose <i>text</i></div>", "loose *text*"),
+            ('<p>See <a href="#x">it<img alt="!"></a><a href="#x">\u21a9</a></p>', "See it!"),
+            (
+                "<table><tr><td><pre>x</pre></td><td><pre>y</pre></td></tr><tr><td>1</td><td>2</td></tr></table>",
+                "| x | y |\n| --- | --- |\n| 1 | 2 |",
+            ),
         ],
     )
     def test_it_is_written_as_markdown(self, html: str, block: str):
@@ -250,6 +255,12 @@ class TestBuiltFolders:
 
         assert document is not None
         assert document.metadata.get("version") == version
+
+    def test_a_page_of_a_known_make_that_says_nothing_is_not_its_surroundings(self):
+        page = b"<body><main class='book-page'><header>Menu</header><article class='markdown'> </article></main></body>"
+
+        with pytest.raises(BrokenPage, match="no text"):
+            BuiltLayout().read(PurePosixPath("tags/index.html"), page)
 
     def test_a_page_that_a_script_draws_is_skipped_with_the_reason(self):
         with pytest.raises(BrokenPage, match="script"):

@@ -16,7 +16,7 @@ _NO_LANGUAGE = frozenset(
     ("default", "none", "notranslate", "plaintext", "text", "wrapper", "plain", "txt", "nohighlight")
 )
 _ADMONITIONS = frozenset(
-    ("admonition", "theme-admonition", "starlight-aside", "markdown-alert", "blockquote-tag", "alert")
+    ("admonition", "theme-admonition", "starlight-aside", "markdown-alert", "blockquote-tag", "alert", "book-hint")
 )
 _ADMONITION_KIND = re.compile(
     r"(?:theme-admonition-|starlight-aside--|markdown-alert-|blockquote-tag-|alert-)?"
@@ -186,8 +186,11 @@ class HtmlBlocks(Blocks):
     def _add_table(self, element: Element) -> None:
         rows = [row for row in element.walk() if row.tag == "tr" and _table_of(row) is element]
         cells = [[cell for cell in row.elements if cell.tag in ("td", "th")] for row in rows]
-        if self.is_full or self.innermost.kind == "row" or max(map(len, cells), default=0) < 2:
-            self.add(element.children)  # a table within a cell, or one that only places things
+        only_places = max(map(len, cells), default=0) < 2 or (
+            len(rows) == 1 and any(inner.tag == "pre" for inner in element.walk())  # code beside its numbers
+        )
+        if self.is_full or self.innermost.kind == "row" or only_places:
+            self.add(element.children)
             return
         self.open("table")
         for row in filter(None, cells):

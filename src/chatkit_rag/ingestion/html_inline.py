@@ -14,6 +14,8 @@ _TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$(.*)\$\$|\$(.*)\$", re.DOTALL)
 _POWER = re.compile(r"[-+]?(?:\d+|[nkijmxy])")
 _BEFORE_A_STOP = re.compile(r" (?=[.,](?:\s|$))")
 """What is left where a footnote's number stood."""
+_NOT_COPIED = re.compile(r"user-select:\s*none")
+"""Numbers of lines, where they have no class, as Hugo writes them unless it is told otherwise."""
 _FOOTNOTE = re.compile(r"\[?\d+\]?")
 
 
@@ -48,7 +50,7 @@ def verbatim_text(element: Element) -> str:
             parts.append(node)
         elif node.tag == "br":
             parts.append("\n")
-        elif not is_left_out(node):
+        elif not is_left_out(node) and not _NOT_COPIED.search(node.attributes.get("style", "")):
             if node.tag in ("div", "li", "tr", "p") and node is not element:
                 waiting.append(len(parts))
             waiting.extend(reversed(node.children))

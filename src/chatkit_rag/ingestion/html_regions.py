@@ -11,7 +11,8 @@ from chatkit_rag.ingestion.html_tree import Element, names
 
 _PLACES = (
     ".theme-doc-markdown",  # Docusaurus
-    "article .markdown",  # its blog and single pages; Hugo Book
+    "article .markdown",  # its blog and single pages
+    ".book-page .markdown",  # Hugo Book
     ".sl-markdown-content",  # Starlight
     ".md-content__inner",  # Material for MkDocs, Zensical
     "#furo-main-content",
@@ -30,6 +31,8 @@ _PLACES = (
     "body",
 )
 """CSS selectors of at most two parts, the best first."""
+_OF_ANY_MAKE = _PLACES.index("main article")
+"""From here on they are HTML's own, and on a page of a known make they may hold what is around the content."""
 
 _TAGS = names(
     "audio button canvas embed footer form iframe input link meta nav noscript object script select style svg template "
@@ -58,14 +61,22 @@ _HIDING = re.compile(r"display:\s*none|visibility:\s*hidden", re.IGNORECASE)
 
 
 def main_region(page: Element) -> Element:
-    """The element that holds what the page says; `page` itself where nothing says what does."""
+    """The element that holds what the page says; `page` itself where nothing says what does.
+
+    A page of a known make that says nothing, as lists of other pages do, has an element that holds no text.
+    """
     best, region = len(_PLACES), page
+    empty: Element | None = None
     for element in page.walk():
         for place in _keys(element):
             for rank, above in _RANKS.get(place, ()):
-                if rank < best and (not above or _is_within(element, above)) and _says_something(element):
+                if rank >= best or (above and not _is_within(element, above)):
+                    continue
+                if _says_something(element):
                     best, region = rank, element
-    return region
+                elif rank < _OF_ANY_MAKE:
+                    empty = element
+    return empty if empty is not None and best >= _OF_ANY_MAKE else region
 
 
 def is_left_out(element: Element) -> bool:
@@ -81,7 +92,16 @@ def is_left_out(element: Element) -> bool:
         or classes >= {"contents", "topic"}  # Sphinx
         or any(name.startswith(_CLASS_BEGINNINGS) for name in classes)
         or (_is_hidden(element) and not _is_tab(element))
+        or _is_permalink(element)
     )
+
+
+def _is_permalink(element: Element) -> bool:
+    """Whether it is a sign alone (`#`, `\u00b6`) that leads to a place on the page."""
+    if element.tag != "a" or not element.attributes.get("href", "").startswith("#"):
+        return False
+    text = element.text().strip()
+    return bool(text) and not any(letter.isalnum() for letter in text)
 
 
 def _is_hidden(element: Element) -> bool:
