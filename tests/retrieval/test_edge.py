@@ -65,7 +65,7 @@ def paths(matches: Matches) -> list[str]:
 
 
 def copies(folder: Path) -> list[Path]:
-    return list(folder.glob(f"{generations._COPY_PREFIX}*"))
+    return list(folder.glob(f"{generations._PREFIX_OF_OWN}*"))
 
 
 @pytest.fixture(autouse=True)
@@ -496,7 +496,7 @@ class TestUnreadable:
         def full(_source: str, _target: str) -> str:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(generations, "_copy_sparse", full)
+        monkeypatch.setattr(generations, "copy_sparse", full)
 
         with pytest.raises(IndexUnreadable, match="No space left on device"):
             async with EdgeIndex(folder):

@@ -53,10 +53,15 @@ async def built(folder: Path, *, embedder: Any = None) -> EdgeIndex:
     return index
 
 
+@pytest.mark.parametrize("room", [0, 1 << 60])
 async def test_what_other_processes_write_is_found_as_what_this_one_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ):
     here = await built(tmp_path / "here", embedder=WordsEmbedder())
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr(edge_slices, "_MEMORY", memory)
+    monkeypatch.setattr(edge_slices, "_ROOM", room)
     monkeypatch.setattr(edge_building, "_FEW", 0)
     monkeypatch.setattr(edge_building, "_SLICE", 20)
     there = await built(tmp_path / "there", embedder=WordsEmbedder())
@@ -71,6 +76,7 @@ async def test_what_other_processes_write_is_found_as_what_this_one_writes(
         beside = await there.around(passages()[18:22])  # 20 begins a slice
         assert beside == await here.around(passages()[18:22])
         assert [beside[one.id].before is not None for one in passages()[18:22]] == [False, True, False, True]
+        assert list(memory.iterdir()) == []
     finally:
         await here.close()
         await there.close()
@@ -126,6 +132,22 @@ class TestSliceProcesses:
             raise ZeroDivisionError
 
         assert [process.returncode for process in processes._processes] == [-9, -9]
+
+    def test_writes_where_there_is_room_in_memory_and_leaves_nothing_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        memory = tmp_path / "memory"
+        memory.mkdir()
+        monkeypatch.setattr(edge_slices, "_MEMORY", memory)
+        monkeypatch.setattr(edge_slices, "_ROOM", 0)
+
+        with SliceProcesses(2) as processes:
+            assert len(list(memory.iterdir())) == 2
+            processes.write([[self.batch(tmp_path / "one")], [self.batch(tmp_path / "two")], []])
+
+        assert list(memory.iterdir()) == []
+        assert (tmp_path / "one" / "edge_config.json").exists()
+        assert (tmp_path / "two" / "edge_config.json").exists()
 
     def test_a_process_whose_master_is_gone_ends(self, tmp_path: Path):
         command = [sys.executable, "-m", "chatkit_rag.retrieval.edge_slices"]

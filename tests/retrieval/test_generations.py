@@ -310,9 +310,9 @@ class TestPrivateCopies:
         assert list(temporary.iterdir()) == []
 
     def test_one_in_the_making_has_a_time_of_grace(self, generation: Path, temporary: Path):
-        young = temporary / f"{generations._COPY_PREFIX}young"
+        young = temporary / f"{generations._PREFIX_OF_OWN}young"
         young.mkdir()  # not locked yet
-        old = temporary / f"{generations._COPY_PREFIX}old"
+        old = temporary / f"{generations._PREFIX_OF_OWN}old"
         old.mkdir()
         long_ago = time.time() - 2 * generations._GRACE
         os.utime(old, (long_ago, long_ago))
@@ -324,7 +324,7 @@ class TestPrivateCopies:
     def test_what_is_not_ours_is_left_alone(self, generation: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(generations, "_GRACE", 0.0)
         monkeypatch.setattr(generations, "_is_ours", lambda _place: False)
-        theirs = temporary / f"{generations._COPY_PREFIX}theirs"
+        theirs = temporary / f"{generations._PREFIX_OF_OWN}theirs"
         theirs.mkdir()
         (temporary / "notes").mkdir()
 

@@ -1,19 +1,20 @@
 """The slices of a generation: shards of the engine, each written once and from then on only searched.
 
-    python -m chatkit_rag.retrieval.edge_slices < batches
+    python -m chatkit_rag.retrieval.edge_slices [SCRATCH] < batches
 
 The engine holds Python's lock in every call, and to put a slice in order takes it tenths of a second. So what is more
 than a few passages is written by processes of their own, which get pickled batches, and end with what they read.
 """
 
 import contextlib
+import os
 import pickle
+import shutil
 import signal
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -22,9 +23,15 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import qdrant_edge as engine
 
 from chatkit_rag.errors import IndexError_
+from chatkit_rag.retrieval.generations import OwnFolder, copy_sparse
 from chatkit_rag.retrieval.knowledge import MEANING, TERMS
 
 _COMMAND = (sys.executable, "-P", "-m", "chatkit_rag.retrieval.edge_slices")
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - for folders of our own, with names that nobody guesses
+"""Where files are kept in memory, on Linux."""
+_ROOM = 256 * 1024**2
+"""Bytes that must be free there: a slice takes some ten million, and a process that finds none is killed."""
 
 
 class Batch(NamedTuple):
@@ -48,14 +55,17 @@ class Batch(NamedTuple):
 class SliceWriter:
     """Writes batches into slices; a slice is complete when a batch of the next one comes, or at the end."""
 
-    def __init__(self, *, is_ordered: bool) -> None:
+    def __init__(self, *, is_ordered: bool, scratch: Path | None = None) -> None:
         """A writer.
 
         Args:
             is_ordered: whether a slice is put in order, so that it is opened four times as fast and searched twice as
                 fast. It takes longer than to write it.
+            scratch: a folder in memory to write a slice in before it goes to its place. The engine waits for the disk
+                a hundred times.
         """
         self._is_ordered = is_ordered
+        self._scratch = scratch
         self._shard: engine.EdgeShard | None = None
         self._slice = ""
 
@@ -63,7 +73,8 @@ class SliceWriter:
         """Writes a batch."""
         if self._shard is None or batch.slice != self._slice:
             self.end()
-            self._slice, self._shard = batch.slice, _begin(batch)
+            self._slice = batch.slice
+            self._shard = _begin(batch, Path(batch.slice) if self._scratch is None else self._scratch / "slice")
         terms, weights = batch.terms.tolist(), batch.weights.tolist()
         points: list[engine.Point] = []
         start = 0
@@ -86,6 +97,9 @@ class SliceWriter:
         self._shard.flush()
         self._shard.close()
         self._shard = None
+        if self._scratch is not None:
+            shutil.copytree(self._scratch / "slice", self._slice, copy_function=_copy_durably)
+            shutil.rmtree(self._scratch / "slice")
 
 
 class SliceProcesses:
@@ -97,20 +111,31 @@ class SliceProcesses:
         Raises:
             OSError: none can be started here.
         """
-        with ExitStack() as starting:
-            self._processes: list[Popen[bytes]] = []
+        self._processes: list[Popen[bytes]] = []
+        self._scratches: list[OwnFolder] = []
+        try:
             for _ in range(number):
-                process = Popen(_COMMAND, stdin=PIPE, stderr=PIPE)  # noqa: S603 - this very module
-                self._processes.append(starting.enter_context(process))
-            starting.pop_all()
+                command = [*_COMMAND]
+                if _has_room(_MEMORY):
+                    self._scratches.append(OwnFolder(_MEMORY))
+                    command.append(str(self._scratches[-1].path))
+                self._processes.append(Popen(command, stdin=PIPE, stderr=PIPE))  # noqa: S603 - this very module
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for process in self._processes:
             process.kill()  # one that has ended does not mind
             process.communicate()
+        for scratch in self._scratches:
+            scratch.remove()
 
     def write(self, slices: Sequence[Iterable[Batch]]) -> None:
         """Writes the slices, each process those that are its turn, and waits until they are complete.
@@ -137,16 +162,16 @@ class SliceProcesses:
             process.stdin.write(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
 
 
-def _begin(batch: Batch) -> engine.EdgeShard:
+def _begin(batch: Batch, place: Path) -> engine.EdgeShard:
     meaning = engine.EdgeVectorParams(
         size=batch.dimension,
         distance=engine.Distance.Cosine,
         # Looked through as bytes; the nearest are then compared as they are (`edge_generation`).
         quantization_config=engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True),
     )
-    Path(batch.slice).mkdir(parents=True)
+    place.mkdir()
     shard = engine.EdgeShard.create(
-        batch.slice,
+        str(place),
         engine.EdgeConfig(
             vectors={MEANING: meaning} if batch.dimension else None,
             sparse_vectors={TERMS: engine.EdgeSparseVectorParams(memory=engine.Memory.Cached)},
@@ -163,10 +188,24 @@ def _begin(batch: Batch) -> engine.EdgeShard:
     return shard
 
 
-def main(batches: BinaryIO) -> int:
+def _has_room(folder: Path) -> bool:
+    try:
+        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
+    except OSError:
+        return False
+
+
+def _copy_durably(source: str, target: str) -> str:
+    copy_sparse(source, target)
+    with Path(target).open("rb") as written:
+        os.fsync(written.fileno())
+    return target
+
+
+def main(batches: BinaryIO, scratch: Path | None) -> int:
     """Writes the batches that come in; 1 where they end in the middle, as they do when who sends them is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: ours ends with its pipe
-    writer = SliceWriter(is_ordered=True)
+    writer = SliceWriter(is_ordered=True, scratch=scratch)
     try:
         while (batch := pickle.load(batches)) is not None:  # noqa: S301 - from the process that started this one
             writer.write(batch)
@@ -177,4 +216,4 @@ def main(batches: BinaryIO) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.stdin.buffer))
+    sys.exit(main(sys.stdin.buffer, Path(sys.argv[1]) if len(sys.argv) > 1 else None))

@@ -26,10 +26,10 @@ from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnreadable
 
 _CURRENT = "CURRENT"
 _PREFIX = "gen-"
-_COPY_PREFIX = "chatkit-rag-index-"
+_PREFIX_OF_OWN = "chatkit-rag-index-"
 _BLOCK = 1 << 20
 _GRACE = 60.0
-"""Seconds in which a copy without a lock may still be in the making."""
+"""Seconds in which a folder without a lock may still be in the making."""
 _PATIENCE = 10.0
 """Seconds that a builder waits for another one to end."""
 
@@ -154,29 +154,39 @@ class Generations:
         return [int(name) for name in names if name.isdecimal()]
 
 
-class PrivateCopy:
-    """A copy of a generation that only this process opens: the engine writes even to what it only reads.
+class OwnFolder:
+    """A temporary folder of this process, locked, so that the next can tell and remove those of processes that died."""
 
-    Locked while it is in use, so that the next process can tell and remove the copies of processes that were killed.
-    """
+    def __init__(self, parent: Path | None = None) -> None:
+        """A new folder in `parent`; None stands for where temporary files go."""
+        place = parent or Path(tempfile.gettempdir())
+        _remove_abandoned(place)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX_OF_OWN, dir=place))
+        # One thread makes the folder and another removes it: a lock of the one thread would stay held.
+        self._lock = FileLock(self.path / "lock", thread_local=False)
+        self._lock.acquire(timeout=0)
+
+    def remove(self) -> None:
+        """Removes the folder with all that is in it; a second call does nothing."""
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class PrivateCopy:
+    """A copy of a generation that only this process opens: the engine writes even to what it only reads."""
 
     def __init__(self, generation: Path) -> None:
-        _remove_abandoned_copies()
-        self._place = Path(tempfile.mkdtemp(prefix=_COPY_PREFIX))
-        # One thread makes the copy and another removes it: a lock of the one thread would stay held.
-        self._lock = FileLock(self._place / "lock", thread_local=False)
-        self._lock.acquire(timeout=0)
-        self.path = self._place / "generation"
+        self._folder = OwnFolder()
+        self.path = self._folder.path / "generation"
         try:
-            shutil.copytree(generation, self.path, copy_function=_copy_sparse)
+            shutil.copytree(generation, self.path, copy_function=copy_sparse)
         except BaseException:
             self.remove()
             raise
 
     def remove(self) -> None:
         """Removes the copy; a second call does nothing."""
-        self._lock.release()
-        shutil.rmtree(self._place, ignore_errors=True)
+        self._folder.remove()
 
 
 def damaged(directory: Path) -> IndexUnreadable:
@@ -184,8 +194,8 @@ def damaged(directory: Path) -> IndexUnreadable:
     return IndexUnreadable(f"the index in {directory} is damaged; remove {directory} and index the pages again")
 
 
-def _remove_abandoned_copies() -> None:
-    for place in Path(tempfile.gettempdir()).glob(f"{_COPY_PREFIX}*"):
+def _remove_abandoned(folders: Path) -> None:
+    for place in folders.glob(f"{_PREFIX_OF_OWN}*"):
         try:
             if not _is_ours(place) or time.time() - place.stat().st_mtime < _GRACE:
                 continue
@@ -201,7 +211,7 @@ def _is_ours(place: Path) -> bool:
     return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
 
 
-def _copy_sparse(source: str, target: str) -> str:
+def copy_sparse(source: str, target: str) -> str:
     """Copies a file, leaving holes where it holds zeros.
 
     The engine reserves 32 MB and more for what takes a few hundred KB; `shutil` would write them all out.
