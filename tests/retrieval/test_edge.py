@@ -83,6 +83,7 @@ async def index(folder: Path) -> AsyncIterator[EdgeIndex]:
     """An index of the four pages."""
     async with EdgeIndex(folder) as opened:
         await opened.publish(*course(PAGES))
+        await opened.open()
         yield opened
 
 

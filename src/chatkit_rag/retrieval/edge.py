@@ -156,7 +156,8 @@ class EdgeIndex:
         name = await asyncio.wrap_future(self._submit(build_and_name))
         if self._embedder is not None:
             await self._unpublished.clear()
-        await self._current()
+        if self._opened is not None:  # who searches goes on with the new one; who only builds needs none
+            await self._current()
         return name
 
     async def activate(self, generation: str) -> None:

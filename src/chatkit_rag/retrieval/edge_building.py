@@ -21,8 +21,8 @@ from chatkit_rag.retrieval.passage_file import write_passages
 PASSAGES = "passages.jsonl"
 SLICES = "slices"
 
-_SLICE = 2_000
-"""Passages a slice: to open one of so many, in order, stops the other threads for some 12 ms, of 10,000 for 35."""
+_SLICE = 2_500
+"""Passages a slice: to open one of so many, in order, stops the other threads for some 15 ms, of 10,000 for 35."""
 _FEW = 500
 """Passages that are written here, as they come; to open them stops the other threads for some 13 ms."""
 _BATCH = 64

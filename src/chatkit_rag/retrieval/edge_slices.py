@@ -98,7 +98,7 @@ class SliceWriter:
         self._shard.close()
         self._shard = None
         if self._scratch is not None:
-            shutil.copytree(self._scratch / "slice", self._slice, copy_function=_copy_durably)
+            shutil.copytree(self._scratch / "slice", self._slice, copy_function=copy_sparse)
             shutil.rmtree(self._scratch / "slice")
 
 
@@ -193,13 +193,6 @@ def _has_room(folder: Path) -> bool:
         return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
     except OSError:
         return False
-
-
-def _copy_durably(source: str, target: str) -> str:
-    copy_sparse(source, target)
-    with Path(target).open("rb") as written:
-        os.fsync(written.fileno())
-    return target
 
 
 def main(batches: BinaryIO, scratch: Path | None) -> int:

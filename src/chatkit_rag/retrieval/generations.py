@@ -179,6 +179,7 @@ class PrivateCopy:
         self._folder = OwnFolder()
         self.path = self._folder.path / "generation"
         try:
+            # On the disk at once: else the engine waits for it when it opens a shard, and everybody for the engine.
             shutil.copytree(generation, self.path, copy_function=copy_sparse)
         except BaseException:
             self.remove()
@@ -212,7 +213,7 @@ def _is_ours(place: Path) -> bool:
 
 
 def copy_sparse(source: str, target: str) -> str:
-    """Copies a file, leaving holes where it holds zeros.
+    """Copies a file, leaving holes where it holds zeros; what is written is on the disk when it returns.
 
     The engine reserves 32 MB and more for what takes a few hundred KB; `shutil` would write them all out.
     """
@@ -227,6 +228,7 @@ def copy_sparse(source: str, target: str) -> str:
                 else:
                     writer.write(block)
         writer.truncate(reader.seek(0, os.SEEK_END))
+        os.fsync(writer.fileno())
     return target
 
 
