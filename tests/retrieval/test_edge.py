@@ -497,7 +497,7 @@ class TestUnreadable:
         def full(_source: str, _target: str) -> str:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(generations, "copy_sparse", full)
+        monkeypatch.setattr(generations, "_copy_ready", full)
 
         with pytest.raises(IndexUnreadable, match="No space left on device"):
             async with EdgeIndex(folder):

@@ -198,6 +198,8 @@ def _has_room(folder: Path) -> bool:
 def main(batches: BinaryIO, scratch: Path | None) -> int:
     """Writes the batches that come in; 1 where they end in the middle, as they do when who sends them is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: ours ends with its pipe
+    if hasattr(os, "nice"):
+        os.nice(10)  # whoever answers readers on this machine goes first
     writer = SliceWriter(is_ordered=True, scratch=scratch)
     try:
         while (batch := pickle.load(batches)) is not None:  # noqa: S301 - from the process that started this one

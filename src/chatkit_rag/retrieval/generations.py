@@ -28,6 +28,8 @@ _CURRENT = "CURRENT"
 _PREFIX = "gen-"
 _PREFIX_OF_OWN = "chatkit-rag-index-"
 _BLOCK = 1 << 20
+_LOOKED_THROUGH = 4 << 20
+"""Bytes of a file that the engine reads to the end when it opens it; the larger ones are its reserves."""
 _GRACE = 60.0
 """Seconds in which a folder without a lock may still be in the making."""
 _PATIENCE = 10.0
@@ -179,8 +181,7 @@ class PrivateCopy:
         self._folder = OwnFolder()
         self.path = self._folder.path / "generation"
         try:
-            # On the disk at once: else the engine waits for it when it opens a shard, and everybody for the engine.
-            shutil.copytree(generation, self.path, copy_function=copy_sparse)
+            shutil.copytree(generation, self.path, copy_function=_copy_ready)
         except BaseException:
             self.remove()
             raise
@@ -229,6 +230,19 @@ def copy_sparse(source: str, target: str) -> str:
                     writer.write(block)
         writer.truncate(reader.seek(0, os.SEEK_END))
         os.fsync(writer.fileno())
+    return target
+
+
+def _copy_ready(source: str, target: str) -> str:
+    """Copies a file so that the engine waits for nothing when it opens it, and everybody for the engine.
+
+    It looks through all of the smaller files: their holes become pages here, which takes it half of its time otherwise.
+    """
+    copy_sparse(source, target)
+    with Path(target).open("rb", buffering=0) as copy:
+        if copy.seek(0, os.SEEK_END) <= _LOOKED_THROUGH:
+            copy.seek(0)
+            copy.read()
     return target
 
 
