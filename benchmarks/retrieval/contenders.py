@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import qdrant_edge as engine
 from passages import DIMENSION, text_of, vectors
 
 from chatkit_rag.documents import Passage
@@ -101,6 +102,30 @@ class OursRanked(Ours):
     def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
         found = self.loop.run_until_complete(Retriever(self.index).retrieve(question, limit=limit))
         return [hit.passage.id for hit in found.hits]
+
+
+class Engine(Contender):
+    """The floor: the engine under ours by itself, with its own BM25, in one shard."""
+
+    def build(self, passages: Sequence[Passage]) -> None:
+        self.bm25 = engine.Bm25(engine.Bm25Config())
+        self.shard = engine.EdgeShard.create(
+            str(self.place), engine.EdgeConfig(sparse_vectors={"terms": engine.EdgeSparseVectorParams()})
+        )
+        points: list[engine.Point] = []
+        for passage in passages:
+            text = text_of(passage)
+            points.append(engine.Point(passage.id, {"terms": self.bm25.embed_document(text)}, {"text": text}))
+        for start in range(0, len(points), 64):
+            self.shard.update(engine.UpdateOperation.upsert_points(points[start : start + 64]))
+        self.shard.flush()
+
+    def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:  # noqa: ARG002 - the contenders'
+        nearest = engine.Query.Nearest(self.bm25.embed_query(question), using="terms")
+        return [str(point.id) for point in self.shard.query(engine.QueryRequest(limit=limit, query=nearest))]
+
+    def close(self) -> None:
+        self.shard.close()
 
 
 class QdrantLocal(Contender):
@@ -271,6 +296,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     "ours": Ours,
     "ours, ranked": OursRanked,
     "ours, hybrid": OursHybrid,
+    "engine": Engine,
     "qdrant local": QdrantLocal,
     "qdrant local, hybrid": QdrantLocalHybrid,
     "qdrant BM25": QdrantBm25,

@@ -63,7 +63,7 @@ async def test_what_other_processes_write_is_found_as_what_this_one_writes(
     monkeypatch.setattr(edge_slices, "_MEMORY", memory)
     monkeypatch.setattr(edge_slices, "_ROOM", room)
     monkeypatch.setattr(edge_building, "_FEW", 0)
-    monkeypatch.setattr(edge_building, "_SLICE", 20)
+    monkeypatch.setattr(edge_building, "_SLICE", 300)
     there = await built(tmp_path / "there", embedder=WordsEmbedder())
 
     try:
@@ -73,7 +73,8 @@ async def test_what_other_processes_write_is_found_as_what_this_one_writes(
                 one = await here.search(question, vector=vector, limit=48, where=where)
                 other = await there.search(question, vector=vector, limit=48, where=where)
                 assert found(other) == found(one) != []
-        beside = await there.around(passages()[18:22])  # 20 begins a slice
+        assert len(list((tmp_path / "there" / "gen-1" / "slices").iterdir())) == 3
+        beside = await there.around(passages()[18:22])
         assert beside == await here.around(passages()[18:22])
         assert [beside[one.id].before is not None for one in passages()[18:22]] == [False, True, False, True]
         assert list(memory.iterdir()) == []
@@ -96,7 +97,7 @@ async def test_where_no_process_can_be_started_it_is_written_here(tmp_path: Path
 
 
 async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edge_building, "_SLICE", 20)
+    monkeypatch.setattr(edge_building, "_SLICE", 300)
     index = await built(tmp_path)
     await index.close()
     shutil.rmtree(tmp_path / "gen-1" / "slices" / "00001")

@@ -21,13 +21,17 @@ from chatkit_rag.retrieval.passage_file import write_passages
 PASSAGES = "passages.jsonl"
 SLICES = "slices"
 
-_SLICE = 2_500
-"""Passages a slice: to open one of so many, in order, stops the other threads for some 15 ms, of 10,000 for 35."""
-_FEW = 500
-"""Passages that are written here, as they come; to open them stops the other threads for some 13 ms."""
+_SLICE = 80_000
+"""What a slice may hold, counted by what it takes to open: its different terms, and `_PASSAGE` for each passage. A full
+one stops the other threads for some 15 ms."""
+_PASSAGE = 12
+_FEW = 300
+"""Passages that are written here, as they come; to open them stops the other threads for some 14 ms."""
 _BATCH = 64
 """Passages a write: one of this size stops the other threads for a few milliseconds, of thousands for a second."""
 _PROCESSES = 4
+_SHARE = 2_000
+"""Passages that another process is started for."""
 
 
 def build(
@@ -49,9 +53,8 @@ def build(
         slices = _prepare(place, records, passages, vectors, language=language, embedder=embedder)
         _write_here(slices, is_ordered=False)
         return
-    slices_to_be = -(-len(passages) // _SLICE)
     try:
-        processes = SliceProcesses(min(slices_to_be, os.cpu_count() or 1, _PROCESSES))
+        processes = SliceProcesses(min(-(-len(passages) // _SHARE), os.cpu_count() or 1, _PROCESSES))
     except OSError:  # where no process may be started, the others wait longer for each other
         slices = _prepare(place, records, passages, vectors, language=language, embedder=embedder)
         _write_here(slices, is_ordered=True)
@@ -82,10 +85,21 @@ def _prepare(
     # An engine knows how rare a term is in its own slice only, so the rarity among all passages is in the vectors.
     rarities = {term: knowledge.lexicon.rarity_at(frequency) for term, frequency in frequencies.items()}
     return [
-        _batches(place / SLICES / f"{number:05}", range(start, min(start + _SLICE, len(passages))), passages, terms,
-                 rarities, vectors)
-        for number, start in enumerate(range(0, len(passages), _SLICE))
-    ]  # fmt: skip
+        _batches(place / SLICES / f"{number:05}", rows, passages, terms, rarities, vectors)
+        for number, rows in enumerate(_cut(terms))
+    ]
+
+
+def _cut(terms: Sequence[SparseVector]) -> Iterator[range]:
+    """The rows of each slice."""
+    start, held = 0, set[int]()
+    for row, vector in enumerate(terms):
+        held.update(vector.indices)
+        if row > start and len(held) + _PASSAGE * (row + 1 - start) > _SLICE:
+            yield range(start, row)
+            start, held = row, set(vector.indices)
+    if terms:
+        yield range(start, len(terms))
 
 
 def _batches(
