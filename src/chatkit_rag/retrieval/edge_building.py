@@ -3,6 +3,7 @@
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,18 @@ def build(
         IndexError_: the engine cannot write them.
         OSError: the files cannot be written.
     """
+    prepare = partial(_prepare, place, records, passages, vectors, language=language, embedder=embedder)
     if len(passages) <= _FEW:
-        slices = _prepare(place, records, passages, vectors, language=language, embedder=embedder)
-        _write_here(slices, is_ordered=False)
+        _write_here(prepare(), is_ordered=False)
         return
+    number = min(-(-len(passages) // _SHARE), os.cpu_count() or 1, _PROCESSES)
     try:
-        processes = SliceProcesses(min(-(-len(passages) // _SHARE), os.cpu_count() or 1, _PROCESSES))
+        processes = SliceProcesses(number)
     except OSError:  # where no process may be started, the others wait longer for each other
-        slices = _prepare(place, records, passages, vectors, language=language, embedder=embedder)
-        _write_here(slices, is_ordered=True)
+        _write_here(prepare(), is_ordered=True)
         return
     with processes:
-        slices = _prepare(place, records, passages, vectors, language=language, embedder=embedder)
-        processes.write(slices)
+        processes.write(prepare(shares=number))
 
 
 def _prepare(
@@ -72,6 +72,7 @@ def _prepare(
     *,
     language: str,
     embedder: str,
+    shares: int = 1,
 ) -> list[Iterator[Batch]]:
     """Writes everything but the slices, and gives what these are made of."""
     dimension = len(vectors[0]) if vectors else 0
@@ -86,20 +87,21 @@ def _prepare(
     rarities = {term: knowledge.lexicon.rarity_at(frequency) for term, frequency in frequencies.items()}
     return [
         _batches(place / SLICES / f"{number:05}", rows, passages, terms, rarities, vectors)
-        for number, rows in enumerate(_cut(terms))
+        for number, rows in enumerate(_cut(terms, shares))
     ]
 
 
-def _cut(terms: Sequence[SparseVector]) -> Iterator[range]:
-    """The rows of each slice."""
-    start, held = 0, set[int]()
-    for row, vector in enumerate(terms):
+def _cut(terms: Sequence[SparseVector], shares: int) -> list[range]:
+    """The rows of each slice, as many as can be shared out, and alike in length."""
+    needed, passages, held = 1, 0, set[int]()
+    for vector in terms:
+        passages += 1
         held.update(vector.indices)
-        if row > start and len(held) + _PASSAGE * (row + 1 - start) > _SLICE:
-            yield range(start, row)
-            start, held = row, set(vector.indices)
-    if terms:
-        yield range(start, len(terms))
+        if passages > 1 and len(held) + _PASSAGE * passages > _SLICE:
+            needed, passages, held = needed + 1, 1, set(vector.indices)
+    number = -(-needed // shares) * shares
+    size = max(1, -(-len(terms) // number))
+    return [range(start, min(start + size, len(terms))) for start in range(0, len(terms), size)]
 
 
 def _batches(
