@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser, phrases
-from chatkit_rag.retrieval.lexicon import Lexicon
+from chatkit_rag.retrieval.lexicon import Lexicon, read_texts
 from chatkit_rag.retrieval.segmentation import words
 
 ANALYSER = Analyser()
@@ -33,7 +33,8 @@ def passages(texts: list[str]) -> list[Passage]:
 def lexicon(texts: list[str] = TEXTS) -> Lexicon:
     made = passages(texts)
     held = Counter(term for one in made for term in ANALYSER.passage(one).indices)
-    return Lexicon.of(made, [ANALYSER.tokens(one.text) for one in made], held, ANALYSER)
+    _, written = read_texts(made, ANALYSER)
+    return Lexicon.of(len(made), held, written)
 
 
 def corrected(question: str) -> str:

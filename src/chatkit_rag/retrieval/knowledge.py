@@ -15,12 +15,12 @@ import orjson
 
 from chatkit_rag.documents import Hit, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length, terms_of
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length
 from chatkit_rag.retrieval.embedding import passage_text
 from chatkit_rag.retrieval.filters import field_kinds, flags
 from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.index import Matches
-from chatkit_rag.retrieval.lexicon import Lexicon
+from chatkit_rag.retrieval.lexicon import Lexicon, read_texts
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
 FORMAT = 4
@@ -104,14 +104,13 @@ class Knowledge:
     ) -> "tuple[Knowledge, list[SparseVector], Counter[int]]":
         """The knowledge of a generation to be, the sparse vector of each passage, and how many have each term."""
         analyser = Analyser(language=language)
-        texts = [analyser.tokens(passage.text) for passage in passages]
-        terms = [terms_of(text) for text in texts]
+        terms, words = read_texts(passages, analyser)
         analyser = analyser.with_average_length(mean_length(terms))
         vectors = [analyser.passage(passage, terms=own) for passage, own in zip(passages, terms, strict=True)]
         frequencies = Counter(chain.from_iterable(vector.indices for vector in vectors))
         knowledge = cls(
             analyser=analyser,
-            lexicon=Lexicon.of(passages, texts, frequencies, analyser),
+            lexicon=Lexicon.of(len(passages), frequencies, words),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             embedder=embedder,

@@ -13,7 +13,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, Token, is_phrase, phrases, spelled_in
+from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases, spelled_in, terms_of
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
@@ -23,6 +23,25 @@ _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
 _LONG = 8
 """From so many letters on two slips are forgiven."""
+
+
+def read_texts(passages: Sequence[Passage], analyser: Analyser) -> tuple[list[tuple[int, ...]], Counter[str]]:
+    """The terms of each passage's text, and how many passages have each word, in their headings too.
+
+    Nothing else is kept of the texts: as many lists as there are passages would send Python looking for garbage in the
+    whole process, which stops it for some 80 ms.
+    """
+    headings = {
+        path: set(spelled_in(analyser.tokens(" ".join(path))))
+        for path in {passage.heading_path for passage in passages}
+    }
+    terms: list[tuple[int, ...]] = []
+    written: Counter[str] = Counter()
+    for passage in passages:
+        tokens = analyser.tokens(passage.text)
+        terms.append(tuple(terms_of(tokens)))
+        written.update(headings[passage.heading_path].union(spelled_in(tokens)))
+    return terms, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,29 +65,10 @@ class Lexicon:
         object.__setattr__(self, "_rarities", rarities)
 
     @classmethod
-    def of(
-        cls,
-        passages: Sequence[Passage],
-        texts: Iterable[Sequence[Token]],
-        held: Mapping[int, int],
-        analyser: Analyser,
-    ) -> "Lexicon":
-        """Counts the words of the passages.
-
-        Args:
-            passages: of the generation.
-            texts: what `analyser` has made of the text of each.
-            held: term -> how many passages have it.
-            analyser: the generation's.
-        """
-        written: Counter[str] = Counter()
-        headings = {
-            path: set(spelled_in(analyser.tokens(" ".join(path)))) for path in {one.heading_path for one in passages}
-        }
-        for passage, text in zip(passages, texts, strict=True):
-            written.update(headings[passage.heading_path].union(spelled_in(text)))
+    def of(cls, passages: int, held: Mapping[int, int], words: Mapping[str, int]) -> "Lexicon":
+        """Of so many passages; `held` says how many have each term and phrase, `words` how many each word."""
         frequencies = {term: frequency for term, frequency in held.items() if not is_phrase(term)}
-        return cls(passages=len(passages), frequencies=frequencies, words=dict(written))
+        return cls(passages=passages, frequencies=frequencies, words=dict(words))
 
     def rarity(self, term: int) -> float:
         """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
