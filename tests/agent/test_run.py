@@ -18,7 +18,7 @@ from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.run import retrieval_first, stream_answer
 from chatkit_rag.agent.tools import numbered
 from chatkit_rag.context import RequestContext
-from chatkit_rag.documents import Citation, Hit, Passage, excerpt
+from chatkit_rag.documents import Citation, Hit, Passage
 from chatkit_rag.errors import ModelFailed
 from chatkit_rag.sites import Budget
 from chatkit_rag.stores.memory import MemoryStore
@@ -72,6 +72,11 @@ class TestAnswers:
             "title": "Nodes › Heading 1",  # noqa: RUF001 - what readers see
             "description": "Spin it. Then stop.",
         }
+
+    def test_a_link_to_a_passage_that_begins_with_code_shows_the_words_behind_it(self):
+        citation = Citation(number=1, passage=passage(1, "```\ncode\n```\n\nWords."), index=0)
+
+        assert annotation_of(citation).source.description == "Words."
 
     async def test_every_message_of_a_run_gets_an_id_of_ours(self, turn: TurnContext):
         steps = [
@@ -162,29 +167,3 @@ class TestRetrievalFirst:
         found = orjson.loads(numbered([Hit(passage=passage(1), score=score)], turn.cite))
 
         assert found["passages"][0]["number"] == 1
-
-
-class TestExcerpts:
-    @pytest.mark.parametrize(
-        ("text", "shown"),
-        [
-            ("Plain.", "Plain."),
-            ("Before.\n\n```py\ncode[1]\n\nmore\n```\n\nAfter.", "Before. After."),
-            ("Before.\n\n```py\nnever closed", "Before."),
-            ("# Head\n\n- one\n- `two`\n\n> **said**", "Head one two said"),
-            ("1. first\n2. second", "first second"),
-        ],
-    )
-    def test_they_are_prose_without_code_and_marks(self, text: str, shown: str):
-        assert excerpt(text) == shown
-
-    def test_they_are_cut_between_words(self):
-        cut = excerpt("word " * 100)
-
-        assert cut.endswith("word …")
-        assert len(cut) <= 202
-
-    def test_a_citation_carries_one(self):
-        citation = Citation(number=1, passage=passage(1, "```\ncode\n```\n\nWords."), index=0)
-
-        assert annotation_of(citation).source.description == "Words."
