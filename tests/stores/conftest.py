@@ -28,18 +28,22 @@ class SlowStore:
     """A store that takes 10 ms before every step, as one behind a network does."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = store  # `kept_feedback` looks into it
+        # On the instance: from Python 3.12 on, `isinstance` looks for a protocol's methods without `__getattr__`.
+        for name in dir(store):
+            if not name.startswith("_"):
+                setattr(self, name, _slowed(getattr(store, name)))
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if not inspect.iscoroutinefunction(method):
-            return method
 
-        async def slowly(*args: Any, **named: Any) -> Any:
-            await anyio.sleep(0.01)
-            return await method(*args, **named)
+def _slowed(method: Any) -> Any:
+    if not inspect.iscoroutinefunction(method):
+        return method
 
-        return slowly
+    async def slowly(*args: Any, **named: Any) -> Any:
+        await anyio.sleep(0.01)
+        return await method(*args, **named)
+
+    return slowly
 
 
 @pytest.fixture(scope="session")

@@ -62,18 +62,19 @@ class Failing:
     """An attachment store, or a store, whose method fails once."""
 
     def __init__(self, whole: Any, method: str) -> None:
-        self.whole = whole
-        self.method: str | None = method
+        self.has_failed = False
+        # On the instance: from Python 3.12 on, `isinstance` looks for a protocol's methods without `__getattr__`.
+        for name in dir(whole):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(whole, name))
 
-    def __getattr__(self, name: str) -> Any:
-        if name != self.method:
-            return getattr(self.whole, name)
-
-        async def fails(*_arguments: Any) -> None:
-            self.method = None
+        async def fails(*arguments: Any) -> Any:
+            if self.has_failed:
+                return await getattr(whole, method)(*arguments)
+            self.has_failed = True
             raise StoreUnavailable("away")
 
-        return fails
+        setattr(self, method, fails)
 
 
 class TestPurging:
@@ -144,7 +145,7 @@ class TestPurging:
                 await purge(failing, files, now=NOW, retention=YEAR)
         else:
             assert (await purge(store, failing, now=NOW, retention=YEAR)).attachments == 0
-        assert failing.method is None
+        assert failing.has_failed
         again = await purge(store, files, now=NOW, retention=YEAR)
 
         assert again.attachments == 1
