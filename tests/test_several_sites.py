@@ -1,5 +1,6 @@
 """Several courses in one installation, each with manners of its own, over the wire."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -264,6 +265,31 @@ class TestBudgets:
         assert cut.errors == as_the_servers.errors != []
         assert "took too long" in cut.errors[0]["message"]
         assert whole.text == prolonged.text == model.answer
+
+    @pytest.mark.parametrize("interface", INTERFACES)
+    async def test_a_single_request_to_the_model_may_take_as_long_as_the_answer(
+        self, chat: Chat, model: FakeModelServer, interface: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        model.answer, model.pause = "An hour." * 10, 0.01  # 20 pieces, between which timers see what time it is
+        loop, passed = asyncio.get_running_loop(), list[float]()
+        clock = loop.time
+        monkeypatch.setattr(loop, "time", lambda: clock() + sum(passed))
+
+        class Slow(RagChatServer):
+            async def respond(self, thread: Any, input_user_message: Any, context: RequestContext) -> Any:
+                async for event in self.answer(thread, input_user_message, context):
+                    if event.type == "thread.item.added":
+                        passed.append(150.0)
+                    yield event
+
+        chosen = model_at(model, interface=interface, patience=1_000)
+        async with chat(kind=Slow, model=chosen, sites=with_budget(run_seconds=200)) as http:
+            whole = await ask(http, **at(BREAD))
+            cut = await ask(http, **at(ROBOTS))
+
+        assert passed == [150.0, 150.0]
+        assert whole.text == model.answer
+        assert "took too long" in cut.errors[0]["message"]
 
     async def test_a_request_that_may_take_longer_stays_in_flight_for_longer(self, chat: Chat):
         store, found = MemoryStore(), list[RememberedRequest | None]()

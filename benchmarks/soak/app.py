@@ -33,7 +33,7 @@ def who(connection: HTTPConnection) -> Principal | None:
 def create_app() -> Any:
     """The app, and `GET /held` in front of it: how many tasks there are, and connections to the model."""
     store = os.environ["STORE"]
-    options = ResponsesOptions(idle_seconds=60, total_seconds=600)
+    options = ResponsesOptions(idle_seconds=60)
     lean = ResponsesModel("fake", api_key="none", base_url=os.environ["MODEL_URL"], options=options)
     server = RagChatServer(
         MemoryStore() if store == "memory" else SQLiteStore(store),

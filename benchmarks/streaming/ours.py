@@ -62,7 +62,7 @@ def create_app() -> ChatApp:
             "fake",
             api_key="none",
             base_url=url,
-            options=ResponsesOptions(idle_seconds=600, total_seconds=600, first_token_seconds=600),
+            options=ResponsesOptions(idle_seconds=600, first_token_seconds=600),
         )
     chosen = ChosenModel(model=model, label=variant, costs_money=False, connection=client)
     agent = Agent[TurnContext](

@@ -9,7 +9,10 @@ from chatkit_rag.testing import FakeModelServer
 INTERFACES = {"responses": ResponsesModel, "chat completions": ChatCompletionsModel}
 
 
-def model_at(model: FakeModelServer, name: str = "fake", *, interface: str = "responses") -> ChosenModel:
+def model_at(
+    model: FakeModelServer, name: str = "fake", *, interface: str = "responses", patience: float = 30.0
+) -> ChosenModel:
     """A model behind one of `model`'s interfaces; what fails is not tried again, so that each fault is met once."""
-    way = INTERFACES[interface](name, api_key="test", base_url=model.base_url, options=ResponsesOptions(attempts=1))
+    options = ResponsesOptions(attempts=1, first_token_seconds=patience, idle_seconds=patience)
+    way = INTERFACES[interface](name, api_key="test", base_url=model.base_url, options=options)
     return ChosenModel(model=way, label=name, costs_money=False, connection=way)

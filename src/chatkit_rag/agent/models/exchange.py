@@ -36,8 +36,8 @@ class ResponsesOptions:
     """From the request to the model's first output; a reasoning model thinks before it."""
     idle_seconds: float = 20.0
     """Silence between two pieces of an answer."""
-    total_seconds: float = 120.0
-    """The whole answer, retries included."""
+    total_seconds: float = 3600.0
+    """The whole answer, retries included. For whoever asks outside of a turn: a turn has a time of its own."""
     attempts: int = 3
     """Requests in all; another one is made only while there was no output, and nothing to show was lost."""
     retry_wait_seconds: float = 0.5
