@@ -243,7 +243,25 @@ class TestBudgets:
         assert kept[-1]["content"][0]["text"] == "".join(cut.deltas) == "".join(as_the_servers.deltas)
         assert whole.text == "An hour. " * 20
 
-    async def test_of_turns(self, chat: Chat, model: FakeModelServer):
+    @pytest.mark.parametrize("interface", INTERFACES)
+    @pytest.mark.parametrize("turns", [1, 2, 3])
+    async def test_of_turns_of_which_the_last_is_for_the_answer(
+        self, chat: Chat, model: FakeModelServer, interface: str, turns: int
+    ):
+        model.reply = searches_while_it_may
+        chosen = model_at(model, interface=interface)
+        async with chat(model=chosen, sites=with_budget(max_turns=turns)) as http:
+            answer = await ask(http, **at(BREAD))
+            kept = await items_of(http, answer.thread_id)
+            asked = len(model.requests)
+            await ask(http, **at(ROBOTS))
+
+        assert (answer.text, cited(answer), answer.errors) == ("An hour.", f"{BREAD}/rise", [])
+        assert kept[-1]["content"] == answer.reply["content"]
+        assert kept[-1].get("status") != "interrupted"
+        assert (asked, len(model.requests) - asked) == (turns, 6)
+
+    async def test_a_model_that_calls_a_tool_all_the_same_gives_no_answer(self, chat: Chat, model: FakeModelServer):
         model.script = [ToolCall("course_outline", {"module": None, "week": None}) for _ in range(2 + 6)]
         async with chat(sites=with_budget(max_turns=2)) as http:
             cut = await ask(http, **at(BREAD))
@@ -252,6 +270,31 @@ class TestBudgets:
 
         assert (asked, len(model.requests)) == (2, 2 + 6)
         assert cut.errors == as_the_servers.errors != []
+
+    @pytest.mark.parametrize("interface", INTERFACES)
+    async def test_one_that_is_handed_over_to_answers_with_the_last_and_the_question_is_looked_at_once(
+        self, chat: Chat, model: FakeModelServer, interface: str
+    ):
+        looked = list[Any]()
+
+        @input_guardrail
+        async def look(_context: Any, _agent: Any, given: Any) -> GuardrailFunctionOutput:
+            looked.append(given)
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+        chosen = model_at(model, interface=interface)
+        other = Agent[Any](name="other", instructions="Other.", model=chosen.model, input_guardrails=[look])
+        first = Agent[Any](
+            name="first", instructions="First.", model=other.model, handoffs=[other], input_guardrails=[look]
+        )
+        model.script = [ToolCall("transfer_to_other", {})]
+        async with chat(model=chosen, agent=first, sites=with_budget(max_turns=2)) as http:
+            answer = await ask(http, **at(BREAD))
+
+        assert "Other." in str(model.requests[-1])
+        assert answer.text == "An hour."
+        assert (len(model.requests), len(looked)) == (2, 1)
+        assert model.requests[-1].get("tool_choice") != "none"  # servers refuse it where there are no tools
 
     async def test_of_seconds(self, chat: Chat, model: FakeModelServer):
         model.answer, model.pause = "An hour." * 10, 0.02  # 20 pieces, 0.4 s
@@ -348,6 +391,12 @@ class TestBudgets:
     def test_one_that_leaves_no_room_for_an_answer_is_refused(self, limits: dict[str, Any], told: str):
         with pytest.raises(ValueError, match=told):
             Budget(**limits)
+
+
+def searches_while_it_may(body: dict[str, Any]) -> str | ToolCall:
+    """What a model says that searches for as long as it has a tool for it."""
+    may = body.get("tools") and body.get("tool_choice") != "none"
+    return ToolCall("search_course", {"query": "rise", "only": None}) if may else "An hour [1]."
 
 
 def with_budget(**limits: Any) -> dict[str, Site]:

@@ -30,7 +30,8 @@ class Budget:
     """What the model may say each time it is asked, in tokens; what a reasoning model thinks counts, too. 16 or more.
     An answer that comes to its end keeps what was said, and is marked as interrupted."""
     max_turns: int | None = None
-    """How often the model may be asked: once, and again each time that it has called tools."""
+    """How often the model may be asked: once, and again each time that it has called tools. The last time it may call
+    none, and answers from what it has."""
     run_seconds: float | None = None
     """How long the answer may take, tools and all."""
 

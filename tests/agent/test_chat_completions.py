@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from agents import Agent, ModelSettings, ModelTracing, OpenAIChatCompletionsModel
+from agents import Agent, ModelSettings, ModelTracing, OpenAIChatCompletionsModel, function_tool, handoff
 from chatkit.types import ThreadMetadata
 from openai import AsyncOpenAI
 
@@ -29,6 +29,12 @@ REQUEST: dict[str, Any] = {
     "handoffs": [],
     "tracing": ModelTracing.DISABLED,
 }
+
+
+@function_tool
+def look() -> str:
+    """Looks."""
+    return "seen"
 
 
 @pytest.fixture
@@ -66,6 +72,18 @@ async def test_a_stream_ends_with_the_whole_answer(fake: FakeModelServer, model:
 
     assert said.response.output_text == "Yes."
     assert [item.name for item in called.response.output] == ["search_course"]
+
+
+async def test_where_nothing_may_be_called_nothing_is_offered(fake: FakeModelServer, model: ChatCompletionsModel):
+    offered: dict[str, Any] = {"tools": [look], "handoffs": [handoff(Agent(name="other"))]}
+    for choice in (None, "none"):
+        asked = {**REQUEST, **offered, "model_settings": ModelSettings(tool_choice=choice, parallel_tool_calls=True)}
+        async for _ in model.stream_response(**asked):
+            pass
+        await model.get_response(**asked)
+
+    assert [len(body.get("tools", ())) for body in fake.requests] == [2, 2, 0, 0]
+    assert not {"tool_choice", "parallel_tool_calls"} & {*fake.requests[-2], *fake.requests[-1]}
 
 
 async def test_without_a_stream_it_is_the_same_answer(model: ChatCompletionsModel):

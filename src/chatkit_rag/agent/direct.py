@@ -26,7 +26,8 @@ from chatkit_rag.agent.models.exchange import TEXT_DELTA
 from chatkit_rag.agent.models.failures import raise_where_declined
 from chatkit_rag.agent.models.replay import ReplayModel
 from chatkit_rag.agent.models.responses import ResponsesModel, typed_event
-from chatkit_rag.agent.run import SAID, budgeted, stream_answer
+from chatkit_rag.agent.run import SAID, stream_answer
+from chatkit_rag.agent.turns import budgeted, budgeted_last, most_turns
 from chatkit_rag.errors import ModelFailed
 
 
@@ -77,7 +78,8 @@ async def _stream_direct(
     conversation: Sequence[TResponseInputItem],
     turn: TurnContext,
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
-    settings = agent.model_settings.resolve(budgeted(turn))
+    is_last = most_turns(turn) == 1
+    settings = agent.model_settings.resolve(budgeted_last(agent, turn) if is_last else budgeted(turn))
     instructions = agent.instructions if isinstance(agent.instructions, str) else None
     try:
         body = model.request_body(instructions, list(conversation), settings, agent.tools)

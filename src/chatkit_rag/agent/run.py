@@ -5,18 +5,15 @@ ids, and takes citations from the turn's passages only.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import orjson
 from agents import (
     Agent,
     AgentUpdatedStreamEvent,
-    ModelSettings,
     RawResponsesStreamEvent,
-    RunConfig,
     RunItemStreamEvent,
-    Runner,
     StreamEvent,
     TResponseInputItem,
 )
@@ -41,6 +38,7 @@ from chatkit_rag.agent.models.openai_failures import failure_of
 from chatkit_rag.agent.phrases import REFUSED, in_language
 from chatkit_rag.agent.told import client_tool_call, end_workflow, leave_workflow, progress, with_told
 from chatkit_rag.agent.tools import SEARCH_COURSE, numbered
+from chatkit_rag.agent.turns import Runs
 from chatkit_rag.documents import Hit
 from chatkit_rag.errors import ModelFailed
 
@@ -48,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 SAID = {"message", "reasoning"}
 """What a model says; all else in a response of its is to be carried out."""
-MAX_TURNS = 6
-"""How often the model is asked for one answer, where its site says nothing else."""
 
 
 async def stream_answer(
@@ -62,19 +58,10 @@ async def stream_answer(
     Raises:
         ModelFailed: the model could not be reached, refused, or broke off.
     """
-    result = Runner.run_streamed(
-        agent,
-        list(conversation),
-        context=turn,
-        max_turns=turn.budget.max_turns or MAX_TURNS,
-        # Goes before what the agent has, and before what the agents have that it hands over to.
-        run_config=RunConfig(tracing_disabled=True, model_settings=budgeted(turn)),
-    )
-    # An async generator, whatever the SDK's annotation says.
-    happenings = cast("AsyncGenerator[StreamEvent, None]", result.stream_events())
+    runs = Runs(agent, conversation, turn)
     # What the site itself does at the end of a run may take its time.
     answer = _RunAnswer(turn, holds=agent.hooks is None and not agent.output_guardrails)
-    events = with_told(happenings, turn)
+    events = with_told(runs.happenings(), turn)
     try:
         async for event in events:
             for shown in answer.see(event):
@@ -97,15 +84,9 @@ async def stream_answer(
         raise failed from failed.__cause__
     finally:
         # Without this the run goes on to its end, and is paid for, although nobody reads it any more.
-        result.cancel(mode="immediate")
+        runs.stop()
         # Waits until it has stopped: what is left to the garbage collector closes its connection when that comes by.
         await events.aclose()
-
-
-def budgeted(turn: TurnContext) -> ModelSettings | None:
-    """What the turn's budget says to the model, in place of an agent's own settings; None where it says nothing."""
-    most = turn.budget.max_tokens
-    return None if most is None else ModelSettings(max_tokens=most)
 
 
 class _RunAnswer:

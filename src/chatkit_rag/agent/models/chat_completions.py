@@ -7,9 +7,10 @@ complete, for a whole one. This one ends as `ResponsesModel` does: with the whol
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
-from agents import ModelResponse, OpenAIChatCompletionsModel
+from agents import ModelResponse, ModelSettings, OpenAIChatCompletionsModel
 from agents.items import TResponseStreamEvent
 from openai import AsyncOpenAI, AsyncStream, OpenAIError, Timeout
 from openai.types.chat import ChatCompletionChunk
@@ -84,9 +85,25 @@ class ChatCompletionsModel(OpenAIChatCompletionsModel):
                 patience = options.idle_seconds
                 yield event
 
-    async def _fetch_response(self, *args: Any, **kwargs: Any) -> Any:
+    async def _fetch_response(
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: ModelSettings,
+        tools: Any,
+        output_schema: Any,
+        handoffs: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if model_settings.tool_choice == "none":
+            # Ollama passes the choice over (ollama/ollama#17921); and some refuse one where there are no tools.
+            model_settings, tools, handoffs = replace(model_settings, tool_choice=None), [], []
         # The last place where chunks are seen as they came: the events made of them do not say why an answer ended.
-        fetched = cast("Any", await super()._fetch_response(*args, **kwargs))
+        fetch = cast("Any", super()._fetch_response)
+        fetched = await fetch(
+            system_instructions, input, model_settings, tools, output_schema, handoffs, *args, **kwargs
+        )
         if not kwargs["stream"]:
             return fetched
         response, stream = fetched

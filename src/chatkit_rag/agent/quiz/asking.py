@@ -49,7 +49,7 @@ from chatkit_rag.agent.quiz.questions import (
     solutions,
     to_check,
 )
-from chatkit_rag.agent.run import budgeted
+from chatkit_rag.agent.turns import budgeted
 from chatkit_rag.context import PageContext, utc_now
 from chatkit_rag.documents import Passage, page_url
 from chatkit_rag.ingestion.passages import cut_passages
