@@ -20,6 +20,7 @@ from agents.exceptions import AgentsException
 from chatkit.types import ThreadStreamEvent
 from openai.types.responses import ResponseCompletedEvent
 
+from chatkit_rag.agent.changed import changed
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.message import AnswerEnd, AnswerMessage
 from chatkit_rag.agent.models.exchange import TEXT_DELTA
@@ -101,7 +102,7 @@ async def _stream_direct(
         yield shown
     if response.is_answer:
         return
-    going_on = agent.clone(model=ReplayModel(response.completed, model))
+    going_on = changed(agent, model=ReplayModel(response.completed, model))
     async with aclosing(_stream_run(going_on, conversation, turn)) as rest:
         async for shown in rest:
             yield shown

@@ -17,6 +17,7 @@ from agents.mcp import MCPServerManager, MCPServerStreamableHttp, MCPUtil
 from agents.tool_context import ToolContext
 
 from chatkit_rag.agent.bounds import ToolBounds, bounded
+from chatkit_rag.agent.changed import changed
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.errors import ChatKitRagError
 from chatkit_rag.retrieval.breaker import CircuitBreaker
@@ -196,4 +197,4 @@ class McpServers:
                 tools = {tool.name: tool for tool in connection.tools} | tools
         own = {tool.name for tool in agent.tools}
         added = [tool for name, tool in tools.items() if name not in own]
-        return agent.clone(tools=[*agent.tools, *bounded(added, bounds)]) if added else agent
+        return changed(agent, tools=[*agent.tools, *bounded(added, bounds)]) if added else agent

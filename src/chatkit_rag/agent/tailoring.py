@@ -8,6 +8,7 @@ from typing import Any
 from agents import Agent, RunContextWrapper
 from chatkit.types import UserMessageItem
 
+from chatkit_rag.agent.changed import changed
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.models import ChosenModel
 from chatkit_rag.agent.models.extractive import ExtractiveModel
@@ -38,12 +39,12 @@ def as_chosen(
     changes: dict[str, Any] = {"model": model} if model is not None else {}
     if tool in choices.tools:
         changes["model_settings"] = replace(agent.model_settings, tool_choice=tool)
-    return agent.clone(**changes) if changes else agent
+    return changed(agent, **changes) if changes else agent
 
 
 def told_besides(agent: Agent[TurnContext], more: str) -> Agent[TurnContext]:
     """`agent`, with `more` behind its instructions."""
-    return agent.clone(instructions=_extended(agent.instructions, more)) if more else agent
+    return changed(agent, instructions=_extended(agent.instructions, more)) if more else agent
 
 
 def exercise_of(site: Site, context: RequestContext, found: Retrieved) -> ExercisePolicy:

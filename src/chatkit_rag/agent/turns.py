@@ -5,13 +5,13 @@ So a model that would go on searching says what it has found, and an answer neve
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from copy import copy
 from dataclasses import replace
 from typing import cast
 
 from agents import Agent, ModelSettings, RunConfig, Runner, RunResultStreaming, StreamEvent, TResponseInputItem
 from agents.exceptions import MaxTurnsExceeded
 
+from chatkit_rag.agent.changed import changed
 from chatkit_rag.agent.context import TurnContext
 
 _MAX_TURNS = 6
@@ -67,8 +67,8 @@ class Runs:
                     raise
             else:
                 return
-            agent, conversation = copy(run.last_agent), run.to_input_list(mode="normalized")
-            agent.input_guardrails = []  # they have seen the question
+            agent = changed(run.last_agent, input_guardrails=[])  # they have seen the question
+            conversation = run.to_input_list(mode="normalized")
         run = self._begin(agent, conversation, 1, budgeted_last(agent, self._turn))
         async with aclosing(_events(run)) as events:
             async for event in events:
