@@ -13,7 +13,8 @@ from passages import DIMENSION, text_of, vectors
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval import Retriever
-from chatkit_rag.retrieval.analysis import Analyser, mean_length, question_vector
+from chatkit_rag.retrieval.analysis import Analyser, question_vector
+from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.edge import EdgeIndex
 
 TOP = 10
@@ -145,12 +146,13 @@ class QdrantLocal(Contender):
             sparse_vectors_config={"terms": models.SparseVectorParams(modifier=models.Modifier.IDF)},
         )
         analyser = Analyser()
-        texts = [analyser.terms(passage.text) for passage in passages]
-        self.analyser = analyser.with_average_length(mean_length(texts))
+        reading = Reading(passages, analyser)
+        self.analyser = Analyser(average_length=reading.counts.average_length)
         meanings = vectors(len(passages), seed=1) if self.hybrid else []
         points: list[Any] = []
-        for number, passage in enumerate(passages):
-            vector: dict[str, Any] = {"terms": self._sparse(self.analyser.passage(passage))}
+        terms = reading.vectors(self.analyser.average_length)
+        for number, (passage, own) in enumerate(zip(passages, terms, strict=True)):
+            vector: dict[str, Any] = {"terms": self._sparse(own)}
             if self.hybrid:
                 vector["meaning"] = meanings[number]
             points.append(models.PointStruct(id=passage.id, vector=vector, payload={"text": text_of(passage)}))

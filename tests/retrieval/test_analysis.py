@@ -14,7 +14,6 @@ from chatkit_rag.retrieval.analysis import (
     PHRASE_WEIGHT,
     Analyser,
     is_phrase,
-    mean_length,
     phrases,
     question_vector,
 )
@@ -119,7 +118,7 @@ class TestTerms:
         for number in range(100):
             analyser.question_terms(f"w{'x' * number}")
 
-        assert len(analyser._known) <= 10
+        assert len(analyser._words) <= 10
 
 
 class TestQuestions:
@@ -206,11 +205,6 @@ class TestWeights:
 
     def test_a_word_counts_for_more_in_a_short_passage(self):
         assert weight("gait", passage("gait")) > weight("gait", passage("gait " + "text " * 200))
-
-    def test_the_mean_length_is_one_at_least(self):
-        assert mean_length([]) == 1.0
-        assert mean_length([ANALYSER.terms("the")]) == 1.0
-        assert mean_length([ANALYSER.terms("node topic"), ANALYSER.terms("a node topic service action")]) == 3.0
 
 
 texts = st.text(max_size=80) | st.lists(

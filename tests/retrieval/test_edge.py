@@ -18,7 +18,7 @@ import pytest
 
 from chatkit_rag.documents import Document, Passage, Section
 from chatkit_rag.errors import IndexError_, IndexUnreadable
-from chatkit_rag.retrieval import edge_building, edge_generation, generations, knowledge
+from chatkit_rag.retrieval import edge_generation, edge_slices, generations, knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
@@ -203,7 +203,7 @@ class TestSearching:
     async def test_a_large_course_is_searched_as_one_though_it_is_cut_into_slices(
         self, index: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(edge_building, "_SLICE", 1)
+        monkeypatch.setattr(edge_slices, "_SLICE", 1)
 
         async with EdgeIndex(tmp_path / "cut") as cut:
             await cut.publish(*course(PAGES))
@@ -497,7 +497,7 @@ class TestUnreadable:
         def full(_source: str, _target: str) -> str:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(generations, "_copy_ready", full)
+        monkeypatch.setattr(generations, "copy_ready", full)
 
         with pytest.raises(IndexUnreadable, match="No space left on device"):
             async with EdgeIndex(folder):

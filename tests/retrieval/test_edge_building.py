@@ -1,10 +1,10 @@
 """A generation and its slices: written by this process or by others, they are the same."""
 
+import os
 import pickle
 import shutil
 import subprocess
 import sys
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytest
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexError_, IndexUnreadable
-from chatkit_rag.retrieval import edge_building, edge_slices
+from chatkit_rag.retrieval import edge_building, edge_processes, edge_slices
 from chatkit_rag.retrieval.edge import EdgeIndex
-from chatkit_rag.retrieval.edge_slices import Batch, SliceProcesses
+from chatkit_rag.retrieval.edge_processes import SliceProcess
+from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.passage_file import PassageFile, write_passages
@@ -60,10 +61,11 @@ async def test_what_other_processes_write_is_found_as_what_this_one_writes(
     here = await built(tmp_path / "here", embedder=WordsEmbedder())
     memory = tmp_path / "memory"
     memory.mkdir()
-    monkeypatch.setattr(edge_slices, "_MEMORY", memory)
-    monkeypatch.setattr(edge_slices, "_ROOM", room)
+    monkeypatch.setattr(edge_processes, "_MEMORY", memory)
+    monkeypatch.setattr(edge_processes, "_ROOM", room)
     monkeypatch.setattr(edge_building, "_FEW", 0)
-    monkeypatch.setattr(edge_building, "_SLICE", 300)
+    monkeypatch.setattr(edge_building, "_SHARE", 20)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     there = await built(tmp_path / "there", embedder=WordsEmbedder())
 
     try:
@@ -88,7 +90,8 @@ async def test_where_no_process_can_be_started_it_is_written_here(tmp_path: Path
         raise PermissionError
 
     monkeypatch.setattr(edge_building, "_FEW", 0)
-    monkeypatch.setattr(edge_slices, "Popen", refuse)
+    monkeypatch.setattr(edge_building, "_SHARE", 20)
+    monkeypatch.setattr(edge_processes, "Popen", refuse)
 
     index = await built(tmp_path)
 
@@ -97,10 +100,10 @@ async def test_where_no_process_can_be_started_it_is_written_here(tmp_path: Path
 
 
 async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edge_building, "_SLICE", 300)
+    monkeypatch.setattr(edge_slices, "_SLICE", 300)
     index = await built(tmp_path)
     await index.close()
-    shutil.rmtree(tmp_path / "gen-1" / "slices" / "00001")
+    shutil.rmtree(tmp_path / "gen-1" / "slices" / "00000016")
 
     with pytest.raises(IndexUnreadable, match="is damaged; remove"):
         await index.open()
@@ -118,44 +121,83 @@ async def test_so_are_passages_that_are_missing(tmp_path: Path, content: bytes):
     await index.close()
 
 
-class TestSliceProcesses:
-    def batch(self, place: Path) -> Batch:
-        return Batch(str(place), 0, [1], array("I", [7]), array("f", [1.0]), 0, array("f"), [{"site": ""}])
+class TestSliceProcess:
+    @pytest.fixture
+    def share(self, tmp_path: Path) -> Share:
+        (tmp_path / "slices").mkdir()
+        write_passages(tmp_path / "passages", passages())
+        return Share(
+            passages=tmp_path / "passages",
+            rows=range(8),
+            slices=tmp_path / "slices",
+            language="english",
+            dimension=0,
+            is_ordered=True,
+        )
 
-    def test_says_why_a_slice_cannot_be_written(self, tmp_path: Path):
-        with SliceProcesses(2) as processes, pytest.raises(IndexError_, match="cannot be written: FileExistsError"):
-            processes.write([[self.batch(tmp_path / "new")], [self.batch(tmp_path)]])
+    def corpus(self, counted: Counted) -> Corpus:
+        return Corpus(counted.counts.passages, counted.counts.average_length, [])
 
-    def test_leaves_no_process_when_building_fails(self):
-        processes = SliceProcesses(2)
+    def test_counts_what_this_process_counts(self, share: Share):
+        with SliceProcess(share) as process:
+            assert process.count() == SliceWriter(share).count()
 
-        with pytest.raises(ZeroDivisionError), processes:
+    def test_says_why_passages_cannot_be_read(self, share: Share):
+        share.passages.unlink()
+
+        with SliceProcess(share) as process, pytest.raises(IndexError_, match="cannot be written: FileNotFoundError"):
+            process.count()
+
+    def test_says_why_a_slice_cannot_be_written(self, share: Share):
+        (share.slices / "00000000").mkdir()
+
+        with SliceProcess(share) as process:
+            corpus = self.corpus(process.count())
+            with pytest.raises(IndexError_, match="cannot be written: FileExistsError"):
+                process.write(corpus, [])
+
+    @pytest.mark.parametrize("task", ["count", "write"])
+    def test_says_so_when_it_is_killed(self, share: Share, task: str):
+        with SliceProcess(share) as process:
+            corpus = self.corpus(process.count() if task == "write" else SliceWriter(share).count())
+            process._process.kill()
+            with pytest.raises(IndexError_, match="cannot be written: exit status -9"):
+                process.count() if task == "count" else process.write(corpus, [])
+
+    def test_is_gone_when_building_fails(self, share: Share):
+        process = SliceProcess(share)
+
+        with pytest.raises(ZeroDivisionError), process:
             raise ZeroDivisionError
 
-        assert [process.returncode for process in processes._processes] == [-9, -9]
+        assert process._process.returncode == -9
 
     def test_writes_where_there_is_room_in_memory_and_leaves_nothing_there(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         memory = tmp_path / "memory"
         memory.mkdir()
-        monkeypatch.setattr(edge_slices, "_MEMORY", memory)
-        monkeypatch.setattr(edge_slices, "_ROOM", 0)
+        monkeypatch.setattr(edge_processes, "_MEMORY", memory)
+        monkeypatch.setattr(edge_processes, "_ROOM", 0)
 
-        with SliceProcesses(2) as processes:
-            assert len(list(memory.iterdir())) == 2
-            processes.write([[self.batch(tmp_path / "one")], [self.batch(tmp_path / "two")], []])
+        with SliceProcess(share) as process:
+            assert len(list(memory.iterdir())) == 1
+            process.write(self.corpus(process.count()), [])
 
         assert list(memory.iterdir()) == []
-        assert (tmp_path / "one" / "edge_config.json").exists()
-        assert (tmp_path / "two" / "edge_config.json").exists()
+        assert (share.slices / "00000000" / "edge_config.json").exists()
 
-    def test_a_process_whose_master_is_gone_ends(self, tmp_path: Path):
-        command = [sys.executable, "-m", "chatkit_rag.retrieval.edge_slices"]
+    @pytest.mark.parametrize("sent", [0, 1, 2])
+    def test_a_process_whose_master_is_gone_ends(self, share: Share, sent: int):
+        command = [sys.executable, "-m", "chatkit_rag.retrieval.edge_worker"]
+        share = share._replace(dimension=2)
+        said = [share, self.corpus(SliceWriter(share).count())][:sent]
 
-        done = subprocess.run(command, input=pickle.dumps(self.batch(tmp_path / "slice")), check=False, timeout=60)
+        done = subprocess.run(
+            command, input=b"".join(map(pickle.dumps, said)), capture_output=True, check=False, timeout=60
+        )
 
-        assert done.returncode == 1
+        assert (done.returncode, done.stderr) == (1, b"")
 
 
 class TestPassageFile:

@@ -1,7 +1,6 @@
 """What the words of one corpus are worth."""
 
 import math
-from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -9,7 +8,8 @@ from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser, phrases
-from chatkit_rag.retrieval.lexicon import Lexicon, read_texts
+from chatkit_rag.retrieval.counting import Reading
+from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.segmentation import words
 
 ANALYSER = Analyser()
@@ -32,9 +32,8 @@ def passages(texts: list[str]) -> list[Passage]:
 
 def lexicon(texts: list[str] = TEXTS) -> Lexicon:
     made = passages(texts)
-    held = Counter(term for one in made for term in ANALYSER.passage(one).indices)
-    _, written = read_texts(made, ANALYSER)
-    return Lexicon.of(len(made), held, written)
+    counts = Reading(made, ANALYSER).counts
+    return Lexicon(passages=counts.passages, frequencies=counts.terms, words=counts.words)
 
 
 def corrected(question: str) -> str:

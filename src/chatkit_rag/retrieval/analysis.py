@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage, without_code
-from chatkit_rag.retrieval.function_words import ASKING, BETWEEN, FUNCTION_WORDS
+from chatkit_rag.retrieval.function_words import ASKING, BETWEEN, function_words
 from chatkit_rag.retrieval.languages import STEMMED, STOPPED, find_language
+from chatkit_rag.retrieval.memo import Memo
 from chatkit_rag.retrieval.segmentation import composed, is_unspaced, is_word, names, pieces, words
 
 SATURATION = 2.0
@@ -99,6 +100,9 @@ class Token(NamedTuple):
     """Its words as they are written, stop words too, but for those of scripts without spaces."""
 
 
+_Around = tuple[tuple[str, ...], str, str]
+"""A passage's headings, the title of its page, and the section of the site."""
+
 # Of a token, by their places: names would take half as long again, a million times.
 _TERMS: Callable[[Token], tuple[int, ...]] = itemgetter(0)
 _NAMED: Callable[[Token], tuple[int, ...]] = itemgetter(1)
@@ -112,18 +116,14 @@ class Analyser:
     language: str = "english"
     """By any name that `find_language` knows."""
     average_length: float = 100.0
-    """Terms in the average passage of the corpus: `mean_length`."""
+    """Terms in the average passage of the corpus: `Counts.average_length`."""
     _native: "_Stemmer" = field(init=False, repr=False, compare=False)
     _latin: "_Stemmer" = field(init=False, repr=False, compare=False)
     _function_words: frozenset[str] = field(init=False, repr=False, compare=False)
     _between: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
-    _known: dict[str, tuple[int, ...]] = field(
-        init=False, repr=False, compare=False, default_factory=dict[str, tuple[int, ...]]
-    )
-    _tokens: "_Tokens" = field(init=False, repr=False, compare=False)
-    _around: dict[Any, Sequence[tuple[int, float]]] = field(
-        init=False, repr=False, compare=False, default_factory=dict[Any, Sequence[tuple[int, float]]]
-    )
+    _words: Memo[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    _tokens: Memo[str, Token] = field(init=False, repr=False, compare=False)
+    _around: Memo[_Around, Sequence[tuple[int, float]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         language = find_language(self.language)
@@ -133,20 +133,15 @@ class Analyser:
         object.__setattr__(self, "_latin", native if language.is_latin else _Stemmer("english"))
         between = sorted(BETWEEN.get(language.name, ()), key=len, reverse=True)
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
-        object.__setattr__(self, "_function_words", FUNCTION_WORDS.get(language.name, frozenset[str]()))
-        object.__setattr__(self, "_tokens", _Tokens(self._token))
+        object.__setattr__(self, "_function_words", function_words(language.name))
+        object.__setattr__(self, "_words", Memo(self._word, most=_REMEMBERED))
+        object.__setattr__(self, "_tokens", Memo(self._token, most=_REMEMBERED, keeps=_is_short))
+        object.__setattr__(self, "_around", Memo(self._around_text, most=_REMEMBERED_AROUND))
 
     @property
     def is_latin(self) -> bool:
         """Whether the corpus is in a language of Latin letters."""
         return self._latin is self._native
-
-    def with_average_length(self, average_length: float) -> "Analyser":
-        """The same analyser for a corpus of other passages; what either has analysed, both know."""
-        other = Analyser(language=self.language, average_length=average_length)
-        object.__setattr__(other, "_known", self._known)
-        object.__setattr__(other, "_tokens", self._tokens)
-        return other
 
     def tokens(self, text: str) -> list[Token]:
         """A text cut at its spaces: no word, and no name of code, reaches over one."""
@@ -162,12 +157,7 @@ class Analyser:
 
     def word_terms(self, word: str) -> tuple[int, ...]:
         """The terms of one word of `words`; none for a stop word."""
-        terms = self._known.get(word)
-        if terms is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            terms = self._known[word] = self._analysed(word)
-        return terms
+        return self._words[word]
 
     def _token(self, token: str) -> Token:
         said = words(token)
@@ -177,7 +167,7 @@ class Analyser:
             spelled=tuple(word for word in said if not is_unspaced(word)),
         )
 
-    def _analysed(self, word: str) -> tuple[int, ...]:
+    def _word(self, word: str) -> tuple[int, ...]:
         if word in self._function_words:
             return ()
         if not is_unspaced(word):
@@ -195,41 +185,33 @@ class Analyser:
             return ()
         return (ord(piece),) if len(piece) == 1 else self._native.hashed(piece)
 
-    def passage(
-        self, passage: Passage, weights: FieldWeights = WEIGHTS, *, terms: Sequence[int] | None = None
-    ) -> SparseVector:
-        """The vector that a passage is indexed under; `terms` are those of its text, where they are known."""
-        text = self.terms(passage.text) if terms is None else terms
-        frequencies: dict[int, float] = dict(Counter(chain(text, phrases(text))))
-        around = self._around_text(passage, weights)
-        emphasised = ((term, weights.emphasis) for term in self.terms(_emphasised(passage.text)))
-        for term, weight in chain(around, emphasised):
-            frequencies[term] = frequencies.get(term, 0.0) + weight
-        relative_length = len(text) / self.average_length
-        damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * relative_length)
-        # Most terms are there once or twice.
-        saturated = {often: often * (SATURATION + 1) / (often + damping) for often in set(frequencies.values())}
-        return SparseVector(tuple(frequencies), tuple(map(saturated.__getitem__, frequencies.values())))
+    def passage(self, passage: Passage) -> SparseVector:
+        """The vector that a passage is indexed under."""
+        text = self.terms(passage.text)
+        found = self.occurrences(passage, text)
+        return SparseVector(tuple(found), tuple(saturated(found.values(), len(text), self.average_length)))
 
-    def _around_text(self, passage: Passage, weights: FieldWeights) -> Sequence[tuple[int, float]]:
+    def occurrences(self, passage: Passage, text: Sequence[int]) -> dict[int, float]:
+        """How often a passage says each term and phrase, weighed by field; `text` are the `terms` of its text."""
+        found: dict[int, float] = dict(Counter(chain(text, phrases(text))))
+        around = self._around[passage.heading_path, passage.title, passage.path.rpartition("/")[0]]
+        emphasised = ((term, WEIGHTS.emphasis) for term in self.terms(_emphasised(passage.text)))
+        for term, weight in chain(around, emphasised):
+            found[term] = found.get(term, 0.0) + weight
+        return found
+
+    def _around_text(self, around: _Around) -> Sequence[tuple[int, float]]:
         """The terms of a passage's headings and page, each with what it weighs; pieces of a section have the same."""
-        section = passage.path.rpartition("/")[0]
-        key = passage.heading_path, passage.title, section, weights
-        known = self._around.get(key)
-        if known is None:
-            heading = self.terms(passage.heading)
-            weight = weights.title_as_heading if len(passage.heading_path) == 1 else weights.heading
-            page = f"{passage.title} {section.replace('-', ' ').replace('/', ' ')}"
-            known = (
-                *((term, weight) for term in heading),
-                *((term, weights.enclosing) for term in self.terms(" ".join(passage.heading_path[1:-1]))),
-                *((term, weights.page) for term in self.terms(page)),
-                *((term, weights.heading) for term in phrases(heading)),
-            )
-            if len(self._around) >= _REMEMBERED_AROUND:
-                self._around.clear()
-            self._around[key] = known
-        return known
+        heading_path, title, section = around
+        heading = self.terms(heading_path[-1])
+        weight = WEIGHTS.title_as_heading if len(heading_path) == 1 else WEIGHTS.heading
+        page = f"{title} {section.replace('-', ' ').replace('/', ' ')}"
+        return (
+            *((term, weight) for term in heading),
+            *((term, WEIGHTS.enclosing) for term in self.terms(" ".join(heading_path[1:-1]))),
+            *((term, WEIGHTS.page) for term in self.terms(page)),
+            *((term, WEIGHTS.heading) for term in phrases(heading)),
+        )
 
     def question_terms(self, question: str) -> list[int]:
         """What a question asks about, in order; all of its terms where it consists of asking words only."""
@@ -277,10 +259,13 @@ def is_phrase(term: int) -> bool:
     return bool(term & _PHRASE_BIT)
 
 
-def mean_length(texts: Iterable[Sequence[int]]) -> float:
-    """The mean number of terms in passages' texts; never 0, so that it can stand below a fraction line."""
-    lengths = [len(terms) for terms in texts]
-    return max(1.0, sum(lengths) / len(lengths)) if lengths else 1.0
+def saturated(occurrences: Iterable[float], length: int, average_length: float) -> Iterator[float]:
+    """What terms weigh that occur so often in a text of so many terms, where the average one has `average_length`."""
+    damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * length / average_length)
+    found = list(occurrences)
+    # Most terms are there once or twice.
+    weights = {often: often * (SATURATION + 1) / (often + damping) for often in set(found)}
+    return map(weights.__getitem__, found)
 
 
 class _Stemmer:
@@ -318,38 +303,15 @@ class _Stemmer:
         return tuple(self._folding.embed_query(word).indices)
 
 
-class _Tokens(dict[str, Token]):
-    """What `analyse` has said of tokens before; the short ones are remembered."""
-
-    def __init__(self, analyse: Callable[[str], Token]) -> None:
-        super().__init__()
-        self._analyse = analyse
-
-    def __missing__(self, token: str) -> Token:
-        analysed = self._analyse(token)
-        if len(token) < _LONG:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[token] = analysed
-        return analysed
+def _is_short(token: str) -> bool:
+    return len(token) < _LONG
 
 
-class _Halves(dict[int, int]):
-    """Term -> its share in the number of the phrases that it begins, or ends."""
-
-    def __init__(self, share: Callable[[int], int]) -> None:
-        super().__init__()
-        self._share = share
-
-    def __missing__(self, term: int) -> int:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        share = self[term] = self._share(term)
-        return share
-
-
-_AS_FIRST = _Halves(lambda term: (zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))) | _PHRASE_BIT)
-_AS_SECOND = _Halves(lambda term: zlib.crc32(bytes(8) + term.to_bytes(8)) & ~_PHRASE_BIT)
+# Term -> its share in the number of the phrases that it begins, and of those that it ends.
+_AS_FIRST: Memo[int, int] = Memo(
+    lambda term: (zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))) | _PHRASE_BIT, most=_REMEMBERED
+)
+_AS_SECOND: Memo[int, int] = Memo(lambda term: zlib.crc32(bytes(8) + term.to_bytes(8)) & ~_PHRASE_BIT, most=_REMEMBERED)
 
 
 def _emphasised(text: str) -> str:

@@ -16,7 +16,7 @@ import anyio
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.edge_building import build
+from chatkit_rag.retrieval.edge_building import Content, build
 from chatkit_rag.retrieval.edge_generation import OpenGeneration
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
@@ -145,11 +145,17 @@ class EdgeIndex:
         vectors: list[Vector] = []
         if self._embedder is not None:
             vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
-        signature = self._embedder.signature if self._embedder else ""
+        content = Content(
+            records=records,
+            passages=passages,
+            vectors=vectors,
+            language=self._language,
+            embedder=self._embedder.signature if self._embedder else "",
+        )
 
         def build_and_name() -> str:
             with self._generations.building() as place:
-                build(place, records, passages, vectors, language=self._language, embedder=signature)
+                build(place, content)
             current = self._generations.current()
             return current.path.name if current else ""
 

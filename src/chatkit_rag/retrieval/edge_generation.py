@@ -15,8 +15,8 @@ from chatkit_rag.retrieval.edge_building import PASSAGES, SLICES
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import PrivateCopy, Published, damaged
-from chatkit_rag.retrieval.index import Around, Matches
-from chatkit_rag.retrieval.knowledge import FILES, MEANING, TERMS, Knowledge, text_digest
+from chatkit_rag.retrieval.index import MEANING, TERMS, Around, Matches
+from chatkit_rag.retrieval.knowledge import FILES, Knowledge, text_digest
 from chatkit_rag.retrieval.passage_file import PassageFile
 
 _EXACTLY = engine.SearchParams(

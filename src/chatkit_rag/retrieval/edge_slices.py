@@ -1,170 +1,161 @@
 """The slices of a generation: shards of the engine, each written once and from then on only searched.
 
-    python -m chatkit_rag.retrieval.edge_slices [SCRATCH] < batches
-
-The engine holds Python's lock in every call, and to put a slice in order takes it tenths of a second. So what is more
-than a few passages is written by processes of their own, which get pickled batches, and end with what they read.
+Passages are shared out. Who has a share reads it, hears what was counted of the others, and writes its slices.
 """
 
-import contextlib
-import os
-import pickle
 import shutil
-import signal
-import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from itertools import islice
+from operator import mul
 from pathlib import Path
-from subprocess import PIPE, Popen
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import qdrant_edge as engine
 
-from chatkit_rag.errors import IndexError_
-from chatkit_rag.retrieval.generations import OwnFolder, copy_sparse
-from chatkit_rag.retrieval.knowledge import MEANING, TERMS
+from chatkit_rag.documents import Passage
+from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.copying import copy_sparse
+from chatkit_rag.retrieval.counting import Counts, Reading, rarity
+from chatkit_rag.retrieval.embedding import Vector
+from chatkit_rag.retrieval.filters import flags
+from chatkit_rag.retrieval.index import MEANING, TERMS
+from chatkit_rag.retrieval.passage_file import PassageFile
 
-_COMMAND = (sys.executable, "-P", "-m", "chatkit_rag.retrieval.edge_slices")
+_SLICE = 80_000
+"""What a slice may hold, counted by what it takes to open: its different terms, and `_PASSAGE` for each passage. A full
+one stops the other threads for some 15 ms."""
+_PASSAGE = 12
+_BATCH = 64
+"""Passages a write: one of this size stops the other threads for a few milliseconds, of thousands for a second."""
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - for folders of our own, with names that nobody guesses
-"""Where files are kept in memory, on Linux."""
-_ROOM = 256 * 1024**2
-"""Bytes that must be free there: a slice takes some ten million, and a process that finds none is killed."""
 
+class Share(NamedTuple):
+    """What one writer reads, and where it writes."""
 
-class Batch(NamedTuple):
-    """Some passages in a row, on their way into a slice. Flat arrays: they are pickled in no time."""
-
-    slice: str
-    """The folder of the slice."""
-    first: int
-    """The row of the first passage."""
-    lengths: Sequence[int]
-    """How many terms each passage has."""
-    terms: "array[int]"
-    weights: "array[float]"
+    passages: Path
+    """The file with all passages of the generation."""
+    rows: range
+    """Those of the share."""
+    slices: Path
+    """The folder of the generation's slices."""
+    language: str
     dimension: int
     """Of the vectors; 0 where there are none."""
-    vectors: "array[float]"
-    payloads: Sequence[Mapping[str, Any]]
-    """What passages are filtered by."""
+    is_ordered: bool
+    """Whether slices are put in order, so that they are opened four times as fast and searched twice as fast. It takes
+    longer than to write them."""
+
+
+class Frequencies(NamedTuple):
+    """How many passages hold each term and phrase. Flat arrays: they are sent in no time."""
+
+    terms: "array[int]"
+    numbers: "array[int]"
+
+
+class Counted(NamedTuple):
+    """What was counted of a share."""
+
+    counts: Counts
+    frequencies: Frequencies
+
+
+class Corpus(NamedTuple):
+    """What must be known of all shares before the slices of one can be written."""
+
+    passages: int
+    average_length: float
+    others: Sequence[Frequencies]
+    """Of the other shares."""
 
 
 class SliceWriter:
-    """Writes batches into slices; a slice is complete when a batch of the next one comes, or at the end."""
+    """Reads a share, and writes its slices."""
 
-    def __init__(self, *, is_ordered: bool, scratch: Path | None = None) -> None:
-        """A writer.
+    def __init__(self, share: Share, *, scratch: Path | None = None) -> None:
+        """A writer; the file with its passages is there when it is asked to `count`.
 
         Args:
-            is_ordered: whether a slice is put in order, so that it is opened four times as fast and searched twice as
-                fast. It takes longer than to write it.
+            share: what it writes.
             scratch: a folder in memory to write a slice in before it goes to its place. The engine waits for the disk
                 a hundred times.
         """
-        self._is_ordered = is_ordered
+        self._share = share
         self._scratch = scratch
-        self._shard: engine.EdgeShard | None = None
-        self._slice = ""
 
-    def write(self, batch: Batch) -> None:
-        """Writes a batch."""
-        if self._shard is None or batch.slice != self._slice:
-            self.end()
-            self._slice = batch.slice
-            self._shard = _begin(batch, Path(batch.slice) if self._scratch is None else self._scratch / "slice")
-        terms, weights = batch.terms.tolist(), batch.weights.tolist()
-        points: list[engine.Point] = []
-        start = 0
-        for number, (length, payload) in enumerate(zip(batch.lengths, batch.payloads, strict=True)):
-            own = slice(start, start + length)
-            start += length
-            vectors: dict[str, Any] = {TERMS: engine.SparseVector(terms[own], weights[own])}
-            if batch.dimension:
-                at = number * batch.dimension
-                vectors[MEANING] = batch.vectors[at : at + batch.dimension].tolist()
-            points.append(engine.Point(batch.first + number, vectors, dict(payload)))
-        self._shard.update(engine.UpdateOperation.upsert_points(points))
+    @cached_property
+    def _passages(self) -> Sequence[Passage]:
+        with closing(PassageFile(self._share.passages)) as file:
+            return [file.read(row) for row in self._share.rows]
 
-    def end(self) -> None:
-        """Ends the slice that is being written."""
-        if self._shard is None:
-            return
-        if self._is_ordered:
-            self._shard.optimize()
-        self._shard.flush()
-        self._shard.close()
-        self._shard = None
-        if self._scratch is not None:
-            shutil.copytree(self._scratch / "slice", self._slice, copy_function=copy_sparse)
-            shutil.rmtree(self._scratch / "slice")
+    @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self._passages, Analyser(language=self._share.language))
 
+    def count(self) -> Counted:
+        """Reads the share."""
+        frequencies = self._reading.frequencies
+        flat = Frequencies(array("I", frequencies), array("I", frequencies.values()))
+        return Counted(self._reading.counts, flat)
 
-class SliceProcesses:
-    """Processes that write slices side by side. They start at once, so that they are ready when the batches are."""
+    def write(self, corpus: Corpus, vectors: Iterable[Vector]) -> None:
+        """Writes the slices; `vectors` are those of the share's passages, in their order, where they have any."""
+        points = self._points(corpus, iter(vectors))
+        for rows in self._cut():
+            self._write_slice(self._share.slices / f"{rows.start:08}", islice(points, len(rows)))
 
-    def __init__(self, number: int) -> None:
-        """So many processes.
+    def _points(self, corpus: Corpus, vectors: Iterator[Vector]) -> Iterator[engine.Point]:
+        # An engine knows how rare a term is in its own slice only, so the rarity among all passages is in the vectors.
+        rarities = self._rarities(corpus)
+        words = self._reading.vectors(corpus.average_length)
+        for row, passage, said in zip(self._share.rows, self._passages, words, strict=True):
+            weights = map(mul, said.values, map(rarities.__getitem__, said.indices))
+            vector: dict[str, Any] = {TERMS: engine.SparseVector(list(said.indices), list(weights))}
+            if self._share.dimension:
+                vector[MEANING] = list(next(vectors))
+            yield engine.Point(row, vector, _payload(passage))
 
-        Raises:
-            OSError: none can be started here.
-        """
-        self._processes: list[Popen[bytes]] = []
-        self._scratches: list[OwnFolder] = []
-        try:
-            for _ in range(number):
-                command = [*_COMMAND]
-                if _has_room(_MEMORY):
-                    self._scratches.append(OwnFolder(_MEMORY))
-                    command.append(str(self._scratches[-1].path))
-                self._processes.append(Popen(command, stdin=PIPE, stderr=PIPE))  # noqa: S603 - this very module
-        except BaseException:
-            self._end()
-            raise
+    def _rarities(self, corpus: Corpus) -> dict[int, float]:
+        elsewhere = [dict(zip(other.terms, other.numbers, strict=True)) for other in corpus.others]
+        return {
+            term: rarity(number + sum(other.get(term, 0) for other in elsewhere), corpus.passages)
+            for term, number in self._reading.frequencies.items()
+        }
 
-    def __enter__(self) -> Self:
-        return self
+    def _write_slice(self, place: Path, points: Iterator[engine.Point]) -> None:
+        made = place if self._scratch is None else self._scratch / place.name
+        shard = _create(made, self._share.dimension)
+        while batch := list(islice(points, _BATCH)):
+            shard.update(engine.UpdateOperation.upsert_points(batch))
+        if self._share.is_ordered:
+            shard.optimize()
+        shard.flush()
+        shard.close()
+        if made != place:
+            shutil.copytree(made, place, copy_function=copy_sparse)
+            shutil.rmtree(made)
 
-    def __exit__(self, *_exc: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        for process in self._processes:
-            process.kill()  # one that has ended does not mind
-            process.communicate()
-        for scratch in self._scratches:
-            scratch.remove()
-
-    def write(self, slices: Sequence[Iterable[Batch]]) -> None:
-        """Writes the slices, each process those that are its turn, and waits until they are complete.
-
-        Raises:
-            IndexError_: the engine cannot write them.
-        """
-        shares = [slices[number :: len(self._processes)] for number in range(len(self._processes))]
-        with ThreadPoolExecutor(len(self._processes)) as feeders:
-            list(feeders.map(self._feed, self._processes, shares))
-
-    def _feed(self, process: "Popen[bytes]", slices: Iterable[Iterable[Batch]]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # what it stumbled over, it says itself
-            for batch in chain.from_iterable(slices):
-                self._send(process, batch)
-            self._send(process, None)
-        _, said = process.communicate()
-        if process.returncode != 0:
-            why = said.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {process.returncode}"
-            raise IndexError_(f"the index cannot be written: {why}")
-
-    def _send(self, process: "Popen[bytes]", batch: Batch | None) -> None:
-        if process.stdin is not None:
-            process.stdin.write(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
+    def _cut(self) -> list[range]:
+        """The rows of each slice: as few slices as may be, alike in length."""
+        number, passages, held, start = 1, 0, set[int](), 0
+        for size in self._reading.sizes:
+            terms = self._reading.terms[start : start + size]
+            start += size
+            passages += 1
+            held.update(terms)
+            if passages > 1 and len(held) + _PASSAGE * passages > _SLICE:
+                number, passages, held = number + 1, 1, set(terms)
+        rows = self._share.rows
+        length = max(1, -(-len(rows) // number))
+        return [rows[first : first + length] for first in range(0, len(rows), length)]
 
 
-def _begin(batch: Batch, place: Path) -> engine.EdgeShard:
+def _create(place: Path, dimension: int) -> engine.EdgeShard:
     meaning = engine.EdgeVectorParams(
-        size=batch.dimension,
+        size=dimension,
         distance=engine.Distance.Cosine,
         # Looked through as bytes; the nearest are then compared as they are (`edge_generation`).
         quantization_config=engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True),
@@ -173,7 +164,7 @@ def _begin(batch: Batch, place: Path) -> engine.EdgeShard:
     shard = engine.EdgeShard.create(
         str(place),
         engine.EdgeConfig(
-            vectors={MEANING: meaning} if batch.dimension else None,
+            vectors={MEANING: meaning} if dimension else None,
             sparse_vectors={TERMS: engine.EdgeSparseVectorParams(memory=engine.Memory.Cached)},
             # No graph: a slice is small enough to be looked through, and nothing is missed.
             hnsw_config=engine.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
@@ -188,27 +179,17 @@ def _begin(batch: Batch, place: Path) -> engine.EdgeShard:
     return shard
 
 
-def _has_room(folder: Path) -> bool:
-    try:
-        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
-    except OSError:
-        return False
-
-
-def main(batches: BinaryIO, scratch: Path | None) -> int:
-    """Writes the batches that come in; 1 where they end in the middle, as they do when who sends them is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: ours ends with its pipe
-    if hasattr(os, "nice"):
-        os.nice(10)  # whoever answers readers on this machine goes first
-    writer = SliceWriter(is_ordered=True, scratch=scratch)
-    try:
-        while (batch := pickle.load(batches)) is not None:  # noqa: S301 - from the process that started this one
-            writer.write(batch)
-    except EOFError:
-        return 1
-    writer.end()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.stdin.buffer, Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+def _payload(passage: Passage) -> dict[str, Any]:
+    """What a passage may be filtered by."""
+    payload: dict[str, Any] = {
+        "site": passage.site,
+        "path": passage.path,
+        "anchor": passage.anchor,
+        "title": passage.title,
+        "url": passage.url,
+    }
+    if passage.metadata:
+        payload["metadata"] = passage.metadata
+        if truths := flags(passage.metadata):
+            payload["flags"] = truths
+    return payload

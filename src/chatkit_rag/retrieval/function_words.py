@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001 - words of other scripts
 
+from functools import cache
+
 from chatkit_rag.retrieval.segmentation import words
 
 ASKING = {
@@ -45,8 +47,14 @@ _FUNCTION_WORDS = {
         무엇인가요 무엇입니까 어떻게 왜 언제 어디 무엇 은 는 이 가 을 를 란 에서 하는 하나요 그리고 또는 설명해 주세요
     """,
 }
-FUNCTION_WORDS = {language: frozenset(words(said)) for language, said in _FUNCTION_WORDS.items()}
-"""Stop words, and words by which people ask, of languages for which the engine has none or only those of prose."""
+
+
+@cache
+def function_words(language: str) -> frozenset[str]:
+    """Stop words, and words by which people ask, of languages for which the engine has none or only those of prose."""
+    # Not when this is imported, which would take three times as long.
+    return frozenset(words(_FUNCTION_WORDS.get(language, "")))
+
 
 BETWEEN = {
     "chinese": (

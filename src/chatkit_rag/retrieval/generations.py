@@ -9,12 +9,11 @@
 as they were. Knows files only, not what is in them.
 """
 
-import errno
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +22,11 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnreadable
+from chatkit_rag.retrieval.copying import copy_ready
 
 _CURRENT = "CURRENT"
 _PREFIX = "gen-"
 _PREFIX_OF_OWN = "chatkit-rag-index-"
-_BLOCK = 1 << 20
-_LOOKED_THROUGH = 4 << 20
-"""Bytes of a file that the engine reads to the end when it opens it; the larger ones are its reserves."""
 _GRACE = 60.0
 """Seconds in which a folder without a lock may still be in the making."""
 _PATIENCE = 10.0
@@ -181,7 +178,7 @@ class PrivateCopy:
         self._folder = OwnFolder()
         self.path = self._folder.path / "generation"
         try:
-            shutil.copytree(generation, self.path, copy_function=_copy_ready)
+            shutil.copytree(generation, self.path, copy_function=copy_ready)
         except BaseException:
             self.remove()
             raise
@@ -211,50 +208,3 @@ def _remove_abandoned(folders: Path) -> None:
 
 def _is_ours(place: Path) -> bool:
     return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
-
-
-def copy_sparse(source: str, target: str) -> str:
-    """Copies a file, leaving holes where it holds zeros; what is written is on the disk when it returns.
-
-    The engine reserves 32 MB and more for what takes a few hundred KB; `shutil` would write them all out.
-    """
-    zeros = bytes(_BLOCK)
-    with Path(source).open("rb") as reader, Path(target).open("wb") as writer:
-        for start, end in _written(reader.fileno()):
-            reader.seek(start)
-            writer.seek(start)
-            while (left := end - reader.tell()) > 0 and (block := reader.read(min(_BLOCK, left))):
-                if block == zeros[: len(block)]:
-                    writer.seek(len(block), os.SEEK_CUR)
-                else:
-                    writer.write(block)
-        writer.truncate(reader.seek(0, os.SEEK_END))
-        os.fsync(writer.fileno())
-    return target
-
-
-def _copy_ready(source: str, target: str) -> str:
-    """Copies a file so that the engine waits for nothing when it opens it, and everybody for the engine.
-
-    It looks through all of the smaller files: their holes become pages here, which takes it half of its time otherwise.
-    """
-    copy_sparse(source, target)
-    with Path(target).open("rb", buffering=0) as copy:
-        if copy.seek(0, os.SEEK_END) <= _LOOKED_THROUGH:
-            copy.seek(0)
-            copy.read()
-    return target
-
-
-def _written(file: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file between its holes, as far as the system knows of any."""
-    size, end = os.fstat(file).st_size, 0
-    while end < size:
-        try:
-            start = os.lseek(file, end, os.SEEK_DATA)
-            end = os.lseek(file, start, os.SEEK_HOLE)
-        except (AttributeError, OSError) as exc:
-            if getattr(exc, "errno", None) == errno.ENXIO:  # nothing behind
-                return
-            start, end = end, size
-        yield start, end

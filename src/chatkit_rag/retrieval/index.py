@@ -9,6 +9,11 @@ from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.manifest import PageRecord
 
+TERMS = "terms"
+"""The sparse vector of a point, in every engine."""
+MEANING = "meaning"
+"""The dense one, where there is an embedder."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matches:

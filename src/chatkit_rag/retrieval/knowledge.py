@@ -5,31 +5,26 @@ terms a question has, how well a heading agrees with it, and whether the course 
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import orjson
 
 from chatkit_rag.documents import Hit, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, mean_length
+from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.embedding import passage_text
 from chatkit_rag.retrieval.filters import field_kinds, flags
 from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.index import Matches
-from chatkit_rag.retrieval.lexicon import Lexicon, read_texts
+from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
 FORMAT = 4
 """Of a generation's files and points; raised when older code could not read them."""
-
-TERMS = "terms"
-"""The sparse vector of a point."""
-MEANING = "meaning"
-"""The dense one, where there is an embedder."""
 
 FILES = ("generation.json", "lexicon.json", "pages.jsonl")
 
@@ -96,27 +91,22 @@ class Knowledge:
     def of(
         cls,
         records: Sequence[PageRecord],
-        passages: Sequence[Passage],
+        passages: Iterable[Passage],
+        counts: Counts,
         *,
         language: str,
         embedder: str = "",
         dimension: int = 0,
-    ) -> "tuple[Knowledge, list[SparseVector], Counter[int]]":
-        """The knowledge of a generation to be, the sparse vector of each passage, and how many have each term."""
-        analyser = Analyser(language=language)
-        terms, words = read_texts(passages, analyser)
-        analyser = analyser.with_average_length(mean_length(terms))
-        vectors = [analyser.passage(passage, terms=own) for passage, own in zip(passages, terms, strict=True)]
-        frequencies = Counter(chain.from_iterable(vector.indices for vector in vectors))
-        knowledge = cls(
-            analyser=analyser,
-            lexicon=Lexicon.of(len(passages), frequencies, words),
+    ) -> "Knowledge":
+        """The knowledge of a generation to be, of whose passages all is counted."""
+        return cls(
+            analyser=Analyser(language=language, average_length=counts.average_length),
+            lexicon=Lexicon(passages=counts.passages, frequencies=counts.terms, words=counts.words),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             embedder=embedder,
             dimension=dimension,
         )
-        return knowledge, vectors, frequencies
 
     def dump(self) -> dict[str, bytes]:
         """The contents of `FILES`, by name."""

@@ -3,17 +3,15 @@
 From that, how well a heading fits a question, and whether the corpus answers it at all. Arithmetic over counts; no IO.
 """
 
-import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
-from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, is_phrase, phrases, spelled_in, terms_of
+from chatkit_rag.retrieval.analysis import Analyser, phrases
+from chatkit_rag.retrieval.counting import rarity
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
 
 _LEAST_COVERED = 0.25
@@ -23,25 +21,6 @@ _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
 _LONG = 8
 """From so many letters on two slips are forgiven."""
-
-
-def read_texts(passages: Sequence[Passage], analyser: Analyser) -> tuple[list[tuple[int, ...]], Counter[str]]:
-    """The terms of each passage's text, and how many passages have each word, in their headings too.
-
-    Nothing else is kept of the texts: as many lists as there are passages would send Python looking for garbage in the
-    whole process, which stops it for some 80 ms.
-    """
-    headings = {
-        path: set(spelled_in(analyser.tokens(" ".join(path))))
-        for path in {passage.heading_path for passage in passages}
-    }
-    terms: list[tuple[int, ...]] = []
-    written: Counter[str] = Counter()
-    for passage in passages:
-        tokens = analyser.tokens(passage.text)
-        terms.append(tuple(terms_of(tokens)))
-        written.update(headings[passage.heading_path].union(spelled_in(tokens)))
-    return terms, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +43,14 @@ class Lexicon:
         rarities = {term: self.rarity_at(frequency) for term, frequency in self.frequencies.items()}
         object.__setattr__(self, "_rarities", rarities)
 
-    @classmethod
-    def of(cls, passages: int, held: Mapping[int, int], words: Mapping[str, int]) -> "Lexicon":
-        """Of so many passages; `held` says how many have each term and phrase, `words` how many each word."""
-        frequencies = {term: frequency for term, frequency in held.items() if not is_phrase(term)}
-        return cls(passages=passages, frequencies=frequencies, words=dict(words))
-
     def rarity(self, term: int) -> float:
-        """BM25's inverse document frequency, never negative; the highest for a term that no passage holds."""
+        """How rare a term is; the highest that there is where no passage holds it."""
         known = self._rarities.get(term)
         return self.rarity_at(0) if known is None else known
 
     def rarity_at(self, frequency: int) -> float:
         """The rarity of a term that so many passages hold."""
-        return math.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
+        return rarity(frequency, self.passages)
 
     def weight(self, terms: Iterable[int]) -> float:
         """The rarities of distinct terms, summed."""

@@ -1,14 +1,15 @@
 """`MemoryIndex`: an index in this process' memory, for tests. It computes what the engines do, passage by passage."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import anyio.to_thread
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexMissing
-from chatkit_rag.retrieval.analysis import SparseVector, question_vector
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, question_vector
+from chatkit_rag.retrieval.counting import Reading, rarity
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
@@ -23,7 +24,7 @@ class _Generation:
         self,
         knowledge: Knowledge,
         payloads: Sequence[Mapping[str, Any]],
-        terms: Sequence[SparseVector],
+        terms: Iterable[SparseVector],
         vectors: Sequence[Vector],
     ) -> None:
         self.knowledge = knowledge
@@ -43,10 +44,10 @@ class _Generation:
         question = question_vector(asked)
         for term, weight in zip(question.indices, question.values, strict=True):
             holding = self._holding.get(term, {})
-            rarity = math.log(1 + (len(self.ids) - len(holding) + 0.5) / (len(holding) + 0.5))
+            worth = weight * rarity(len(holding), len(self.ids))
             for id_, value in holding.items():
                 if id_ in admitted:
-                    scores[id_] = scores.get(id_, 0.0) + weight * rarity * value
+                    scores[id_] = scores.get(id_, 0.0) + worth * value
         return list(scores.items())
 
     def by_meaning(self, vector: Vector, admitted: set[str]) -> list[Scored]:
@@ -180,13 +181,16 @@ class MemoryIndex:
     def _build(
         self, records: Sequence[PageRecord], passages: Sequence[Passage], vectors: Sequence[Vector]
     ) -> _Generation:
-        knowledge, terms, _ = Knowledge.of(
+        reading = Reading(passages, Analyser(language=self._language))
+        knowledge = Knowledge.of(
             records,
             passages,
+            reading.counts,
             language=self._language,
             embedder=self._embedder.signature if self._embedder else "",
             dimension=len(vectors[0]) if vectors else 0,
         )
+        terms = reading.vectors(reading.counts.average_length)
         return _Generation(knowledge, make_payloads(passages, embedded=bool(vectors)), terms, vectors)
 
 

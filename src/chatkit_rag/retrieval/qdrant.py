@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,8 +24,9 @@ import anyio.to_thread
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable, IndexUnreadable, MissingExtra
-from chatkit_rag.retrieval.analysis import question_vector
+from chatkit_rag.retrieval.analysis import Analyser, question_vector
 from chatkit_rag.retrieval.breaker import CircuitBreaker
+from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Around, Matches, index_signature
@@ -189,21 +191,23 @@ class QdrantIndex:
         vectors: list[Vector] = []
         if self._embedder is not None:
             vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
-        knowledge, terms, _ = await anyio.to_thread.run_sync(
-            lambda: Knowledge.of(
-                records,
-                passages,
-                language=self._language,
-                embedder=self._embedder.signature if self._embedder else "",
-                dimension=len(vectors[0]) if vectors else 0,
-            )
+        reading = await anyio.to_thread.run_sync(Reading, passages, Analyser(language=self._language))
+        knowledge = Knowledge.of(
+            records,
+            passages,
+            reading.counts,
+            language=self._language,
+            embedder=self._embedder.signature if self._embedder else "",
+            dimension=len(vectors[0]) if vectors else 0,
         )
         async with self._server.building(knowledge) as number:
+            terms = reading.vectors(reading.counts.average_length)
             payloads = make_payloads(passages, embedded=bool(vectors))
             ids = [passage.id for passage in passages]
             for start in range(0, len(passages), self._options.batch):
                 batch = slice(start, start + self._options.batch)
-                await self._server.write(number, ids[batch], terms[batch], vectors[batch], payloads[batch])
+                own = list(islice(terms, self._options.batch))
+                await self._server.write(number, ids[batch], own, vectors[batch], payloads[batch])
             await self._server.write_about(number, knowledge.dump())
             if await self._server.target() != before:
                 raise IndexError_(

@@ -22,7 +22,8 @@ from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable
 from chatkit_rag.retrieval.analysis import SparseVector
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import key_of
-from chatkit_rag.retrieval.knowledge import MEANING, TERMS, Knowledge
+from chatkit_rag.retrieval.index import MEANING, TERMS
+from chatkit_rag.retrieval.knowledge import Knowledge
 
 _PIECE = 1 << 20
 """Characters of a file in one point: a request holds 32 MiB."""

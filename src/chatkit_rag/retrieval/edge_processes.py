@@ -1,0 +1,109 @@
+"""Processes that write the slices of a generation side by side; `edge_worker` is what they run.
+
+The engine holds Python's lock in every call, and to put a slice in order takes it tenths of a second; to read ten
+thousand passages takes Python a second. In another process, whoever answers readers in this one is not kept waiting.
+"""
+
+import contextlib
+import os
+import pickle
+import shutil
+import sys
+from array import array
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import BinaryIO, Self, cast
+
+from chatkit_rag.errors import IndexError_
+from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share
+from chatkit_rag.retrieval.embedding import Vector
+from chatkit_rag.retrieval.generations import OwnFolder
+
+_COMMAND = (sys.executable, "-P", "-m", "chatkit_rag.retrieval.edge_worker")
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - for folders of our own, with names that nobody guesses
+"""Where files are kept in memory, on Linux."""
+_ROOM = 256 * 1024**2
+"""Bytes that must be free there: a slice takes some ten million, and a process that finds none is killed."""
+_SENT = 64
+"""Vectors that are sent at once."""
+
+
+class SliceProcess:
+    """A `SliceWriter` in a process of its own, which starts at once, so that it is ready when the passages are."""
+
+    def __init__(self, share: Share) -> None:
+        """A process for a share.
+
+        Raises:
+            OSError: none can be started here.
+        """
+        self._share = share
+        with ExitStack() as begun:
+            command = [*_COMMAND]
+            if _has_room(_MEMORY):
+                scratch = OwnFolder(_MEMORY)
+                begun.callback(scratch.remove)
+                command.append(str(scratch.path))
+            self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)  # noqa: S603 - our own module
+            self._to_it = cast("BinaryIO", self._process.stdin)
+            self._from_it = cast("BinaryIO", self._process.stdout)
+            begun.callback(self._end_process)
+            self._begun = begun.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._begun.close()
+
+    def count(self) -> Counted:
+        """See `SliceWriter.count`.
+
+        Raises:
+            IndexError_: the process cannot read its share.
+        """
+        try:
+            self._send(self._share)
+            counted: Counted = pickle.load(self._from_it)  # noqa: S301 - from a process of our own
+        except (BrokenPipeError, EOFError) as exc:
+            raise self._failure() from exc
+        return counted
+
+    def write(self, corpus: Corpus, vectors: Sequence[Vector]) -> None:
+        """See `SliceWriter.write`; returns when the slices are complete.
+
+        Raises:
+            IndexError_: the engine cannot write them.
+        """
+        with contextlib.suppress(BrokenPipeError):  # what it stumbled over, it says itself
+            self._send(corpus)
+            for start in range(0, len(vectors), _SENT):
+                self._send(array("f", chain.from_iterable(vectors[start : start + _SENT])))
+        failure = self._failure()
+        if self._process.returncode != 0:
+            raise failure
+
+    def _send(self, what: object) -> None:
+        self._to_it.write(pickle.dumps(what, pickle.HIGHEST_PROTOCOL))
+        self._to_it.flush()
+
+    def _failure(self) -> IndexError_:
+        """Waits for its end, and says why it ended where it should not have."""
+        _, said = self._process.communicate()
+        why = said.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {self._process.returncode}"
+        return IndexError_(f"the index cannot be written: {why}")
+
+    def _end_process(self) -> None:
+        self._process.kill()  # one that has ended does not mind
+        self._process.communicate()
+
+
+def _has_room(folder: Path) -> bool:
+    try:
+        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
+    except OSError:
+        return False
