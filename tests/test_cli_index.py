@@ -81,6 +81,42 @@ def test_no_more_generations_are_kept_than_asked_for(docs: Path):
     assert "gen-3 is kept" in str(refused.exception)
 
 
+@pytest.mark.parametrize(
+    "front_matter",
+    [
+        "id: 99999999999999999999999",
+        "week: '99999999999999999999999'",
+        f"module: '{'9' * 5_000}'",
+        'a: !!set {"\\ud800"}',
+    ],
+    ids=["integer", "digits", "endless digits", "half a character"],
+)
+def test_no_value_of_front_matter_is_too_large_for_an_index(docs: Path, front_matter: str):
+    (docs / "large.md").write_text(f"---\n{front_matter}\n---\n# Large\n\nText of the large one.\n")
+
+    assert index("docs")["skipped"] == []
+    assert search("large one") == ["Large"]
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (f"---\na: {'[' * 300}{']' * 300}\n---\n# Page\n", "nested"),
+        (f"---\na: [{'a,' * 100_000}]\n---\n# Page\n", "characters"),
+        ("- a\n" * 200_000, "lines"),
+    ],
+    ids=["deep", "long", "lines"],
+)
+def test_a_page_that_is_too_much_is_named_and_the_others_go_on(docs: Path, page: str, reason: str):
+    (docs / "too-much.md").write_text(page)
+
+    report = index("docs")
+
+    assert [skipped["page"] for skipped in report["skipped"]] == ["too-much.md"]
+    assert reason in report["skipped"][0]["reason"]
+    assert report["pages"] == 1
+
+
 def test_a_run_that_is_killed_while_it_embeds_has_paid_for_nothing_twice(docs: Path, tmp_path: Path):
     parts = "".join(f"## Part {number}\n\nAbout the number {number}.\n\n" for number in range(300))
     (docs / "gears.md").write_text(f"# Numbers\n\n{parts}")

@@ -1,5 +1,6 @@
 """Reading a site over HTTP."""
 
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -238,3 +239,40 @@ def test_entities_of_a_sitemap_are_not_unfolded():
             continue
         assert sum(map(len, named)) < 100
         assert "root:" not in "".join(named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<urlset>" + "<a/>" * 4_000_000 + "</urlset>",
+        "<urlset><url>" + "<loc>http://x/</loc>" * 2_000_000 + "</url></urlset>",
+        "<urlset " + "".join(f"a{n}='' " for n in range(20_000)) + "/>",
+    ],
+    ids=["elements", "one entry", "attributes"],
+)
+def test_what_belongs_into_no_sitemap_is_refused_before_it_takes_memory(text: str):
+    with pytest.raises(BrokenPage, match="more than belongs"):
+        read_sitemap(text.encode())
+
+
+async def test_a_packed_sitemap_that_is_a_bomb_is_an_error(site: Site):
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(60)) + packer.flush()
+    site.answers["/sitemap.xml.gz"] = Answer(bomb, content_type="application/gzip")
+
+    with pytest.raises(IngestionError, match="100 times"):
+        await read(f"{site.address}/sitemap.xml.gz")
+
+
+async def test_a_server_that_goes_away_is_not_asked_for_page_after_page(site: Site):
+    names = [f"page-{number:03}" for number in range(200)]
+    site.answers["/sitemap.xml"] = Answer.sitemap(*(f"{site.address}/{name}" for name in names))
+    site.answers |= {
+        f"/{name}": Answer.page(name) if number < 20 else Answer("away", 503) for number, name in enumerate(names)
+    }
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert len(pages) == 20
+    assert len(site.hits) == 34
+    assert "168 were not asked for" in skipped[f"{site.address}/page-032"]

@@ -225,7 +225,7 @@ class TestBounds:
         tracemalloc.start()
         try:
             async with SiteFetcher(sink.address, options=PRIVATE) as fetcher:
-                with pytest.raises(FetchFailed, match=r"times its size|MB are read"):
+                with pytest.raises(FetchFailed, match=r"times its size|more than 5 MB"):
                     await fetcher.fetch(sink.address)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -244,7 +244,7 @@ class TestBounds:
         sink.answers["/"] = Answer(b"x" * 6_000_000)
 
         async with SiteFetcher(sink.address, options=PRIVATE) as fetcher:
-            with pytest.raises(FetchFailed, match=r"6\.0 MB"):
+            with pytest.raises(FetchFailed, match="more than 5 MB"):
                 await fetcher.fetch(sink.address)
 
     @pytest.mark.parametrize(

@@ -455,6 +455,12 @@ class TestRobustness:
 
         assert read[0].heading_path == ("Fallback",)
 
+    @pytest.mark.parametrize("piece", ["{", "{/*"])
+    @pytest.mark.parametrize("mdx", [True, False])
+    @pytest.mark.timeout(20)
+    def test_so_are_a_hundred_thousand_of_those_that_look_far_ahead(self, piece: str, *, mdx: bool):
+        assert sections(piece * 100_000, mdx=mdx)[0].blocks == (piece * 100_000,)
+
     @pytest.mark.parametrize("mdx", [True, False])
     def test_what_stands_behind_a_thousand_unclosed_things_is_still_read(self, *, mdx: bool):
         assert blocks("<div>\n" * 1_000 + "\nend", mdx=mdx) == ("end",)

@@ -26,6 +26,8 @@ _ROBOTS_BYTES = 500_000
 _MOST_SITEMAPS = 500
 _MOST_PAGES = 100_000
 _AT_ONCE = 4
+_UNANSWERED = 12
+"""Pages in a row, each asked for several times, after which a server is taken to be away."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -82,15 +84,17 @@ class _Crawl:
         self._options = options
         self._robots = Protego.parse("")
         self._taken: dict[str, str] = {}
+        self._unanswered = 0
 
     async def pages(self, url: str) -> AsyncIterator[PageRead | SkippedPage]:
         await self._keep_robots(url)
         record = self._plan.known.get(url)
         try:
             first = await self._fetch(url, record, most_bytes=_SITEMAP_BYTES)
+            is_page = first.unchanged or not is_sitemap(_unpacked(first))
         except (BadAddress, FetchFailed) as error:
             raise IngestionError(f"{url} was not fetched: {error}") from error
-        if first.unchanged or not is_sitemap(_unpacked(first)):
+        if is_page:
             if len(first.data) > self._options.page_bytes:
                 raise IngestionError(f"{url} is too large for a page, and no sitemap")
             yield await self._page(_Entry(url, record, first)) or SkippedPage(url, "it asks not to be found")
@@ -182,6 +186,11 @@ class _Crawl:
     async def _read_all(self, entries: list[_Entry]) -> AsyncIterator[PageRead | SkippedPage]:
         """The pages in their order, a few at once."""
         for start in range(0, len(entries), _AT_ONCE):
+            if self._unanswered >= _UNANSWERED:
+                left = len(entries) - start
+                reason = f"the server did not answer {self._unanswered} pages in a row, so {left:,} were not asked for"
+                yield SkippedPage(entries[start].url, f"{reason}: index again later", partial=True)
+                return
             for page in await self._read_some(entries[start : start + _AT_ONCE]):
                 if page is not None:
                     yield page
@@ -211,8 +220,11 @@ class _Crawl:
             return PageRead(document=entry.record.document, origin=entry.record.origin)
         try:
             fetched = entry.fetched or await self._fetch(entry.url, entry.record)
+            self._unanswered = 0
             return await anyio.to_thread.run_sync(self._read, entry, fetched)
         except (BadAddress, FetchFailed, BrokenPage) as error:
+            if isinstance(error, FetchFailed):
+                self._unanswered = self._unanswered + 1 if error.unanswered else 0
             return SkippedPage(entry.url, str(error))
 
     def _read(self, entry: _Entry, fetched: Fetched) -> PageRead | None:

@@ -14,6 +14,7 @@ from chatkit_rag.ingestion.markdown import BrokenPage, decode_markdown, read_sec
 
 _DATE_OR_VERSION = re.compile(r"\d+[-_.]\d+")
 _NUMBER_PREFIX = re.compile(r"\d+\s*[-_.]+\s*([^-_.\s].*)", re.DOTALL)
+_NUMBER = re.compile(r"\d{1,9}")
 _PLACE = re.compile(r"(?:\d+\s*[-_.]\s*)?(module|week)[-_. ]*(\d{1,4})(?!\d)", re.IGNORECASE)
 
 
@@ -75,7 +76,7 @@ def with_places(place: PurePosixPath, front_matter: dict[str, Any]) -> dict[str,
     """The front matter, with `module` and `week` where the path names them, as numbers."""
     metadata = {**_places(place), **front_matter}
     for name in ("module", "week"):
-        if isinstance(value := metadata.get(name), str) and value.strip().isdecimal():
+        if isinstance(value := metadata.get(name), str) and _NUMBER.fullmatch(value.strip()):
             metadata[name] = int(value)
     return metadata
 

@@ -8,6 +8,7 @@ bounded before and after they are unpacked, and so is time. No cookies, no proxy
 import asyncio
 import math
 import socket
+import textwrap
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _UNCHANGED = 304
 _TRY_AGAIN = (429, 502, 503, 504)
 _RATIO_COUNTS_FROM = 1_000_000
 _UNPACK_AT_ONCE = 65_536
+_WORDS = 200
+"""Characters of what is told of an answer that is none."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The IP addresses of a host's name."""
@@ -38,10 +41,12 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 class FetchFailed(Exception):
     """Something could not be fetched; the message completes "… was left out: "."""
 
-    def __init__(self, reason: str, *, status: int = 0) -> None:
+    def __init__(self, reason: str, *, status: int = 0, unanswered: bool = False) -> None:
         super().__init__(reason)
         self.status = status
         """What the server answered; 0 where there was no answer."""
+        self.unanswered = unanswered
+        """Whether the server was asked again and again, and was away or busy each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +150,13 @@ class SiteFetcher:
                 return await self._follow(url, _conditions(etag, last_modified), most_bytes or self._options.page_bytes)
             except _Busy as busy:
                 if attempt == self._options.attempts or busy.wait > self._options.longest_wait_seconds:
-                    raise FetchFailed(str(busy), status=busy.status) from busy
+                    raise FetchFailed(str(busy), status=busy.status, unanswered=True) from busy
                 await anyio.sleep(max(wait, busy.wait))
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
                 if refused := _refused(error):
                     raise refused from error
                 if attempt == self._options.attempts:
-                    raise FetchFailed(_said(error, self._options.total_seconds)) from error
+                    raise FetchFailed(_said(error, self._options.total_seconds), unanswered=True) from error
                 await anyio.sleep(wait)
             wait *= 2
         raise AssertionError("at least one attempt is made")
@@ -273,7 +278,7 @@ async def _body(answer: aiohttp.ClientResponse, most_bytes: int, ratio: int) -> 
     async for chunk in answer.content.iter_chunked(_UNPACK_AT_ONCE):
         sent += chunk
         if len(sent) > most_bytes:
-            raise FetchFailed(too_large(max(len(sent), answer.content_length or 0)))
+            raise FetchFailed(too_large(most_bytes))
     return unpack(bytes(sent), most_bytes=most_bytes, ratio=ratio) if "gzip" in packing else bytes(sent)
 
 
@@ -292,7 +297,7 @@ def unpack(data: bytes, *, most_bytes: int, ratio: int = 100) -> bytes:
                 unpacked += stream.decompress(waiting, _UNPACK_AT_ONCE)
                 waiting = stream.unconsumed_tail
                 if len(unpacked) > most_bytes:
-                    raise FetchFailed(too_large(len(unpacked)) + " (unpacked)")
+                    raise FetchFailed(too_large(most_bytes) + " (unpacked)")
                 if len(unpacked) > _RATIO_COUNTS_FROM and len(unpacked) > ratio * len(data):
                     raise FetchFailed(f"it unpacks to more than {ratio} times its size")
             if not stream.eof:
@@ -331,4 +336,4 @@ def _refused(error: BaseException | None) -> BadAddress | None:
 def _said(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"it was not there within {seconds:g} seconds"
-    return f"it could not be fetched: {error}"
+    return f"it could not be fetched: {textwrap.shorten(str(error), _WORDS, placeholder=' …')}"

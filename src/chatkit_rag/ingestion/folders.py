@@ -1,6 +1,5 @@
 """The files of a folder that may be pages, and their bytes, within bounds: what every kind of site has in common."""
 
-import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,14 +80,12 @@ def page_bytes(file: Path) -> bytes:
         OSError: it cannot be read.
     """
     with file.open("rb") as opened:
-        if (size := os.fstat(opened.fileno()).st_size) > MOST_BYTES:
-            raise BrokenPage(too_large(size))
         data = opened.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise BrokenPage(too_large(len(data)))
+        raise BrokenPage(too_large())
     return data
 
 
-def too_large(size: int) -> str:
-    """The reason for which a page of `size` bytes is left out."""
-    return f"it has {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.0f} MB are read at most: split the page"
+def too_large(most: int | None = None) -> str:
+    """The reason for which a page of more than `most` bytes is left out."""
+    return f"it has more than {(most or MOST_BYTES) / 1e6:g} MB, and no more are read: split it"

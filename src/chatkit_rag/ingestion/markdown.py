@@ -29,9 +29,15 @@ from chatkit_rag.ingestion.slugs import GithubSlugs, Slugs
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_VALUES = 10_000
+_FRONT_MATTER_LONGEST = 100_000
+"""Characters. YAML is read at some hundred thousand a second."""
+_FRONT_MATTER_NESTING = 60
+_LARGEST_INTEGER = 2**63
+"""Neither JSON nor an index holds it, or more."""
 _NESTING = 60
 _MOST_BRACKETS = 10_000
 """Opening ones outside of code blocks. Those that nothing closes are looked at once for each level of nesting."""
+_MOST_LINES = 100_000
 _EXPLICIT_ID = re.compile(r"\s*\{#((?:(?!\{#|\}).)+)\}$")
 _COMMENT_ID = re.compile(r"(?:\{\s*/\*|<!--)\s*#(\S+?)(?:\s.*?)?\s*(?:\*/\s*\}|-->)", re.DOTALL)
 _FENCE = re.compile(r" *(`{3,}|~{3,})")
@@ -70,6 +76,8 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     found = _FRONT_MATTER.match(text)
     if found is None:
         return {}, text
+    if len(found["yaml"]) > _FRONT_MATTER_LONGEST:
+        raise BrokenPage(f"its front matter has more than {_FRONT_MATTER_LONGEST:,} characters: is it one?")
     try:
         values = yaml.safe_load(found["yaml"])
         if values is None:
@@ -104,8 +112,10 @@ def read_sections(
         slugs: makes the headings' ids, as the page's generator does; as Docusaurus does for want of another.
 
     Raises:
-        BrokenPage: it has more than 10,000 opening brackets, which would take minutes to read.
+        BrokenPage: it has more than 100,000 lines, or 10,000 opening brackets, which would take minutes to read.
     """
+    if body.count("\n") > _MOST_LINES:
+        raise BrokenPage(f"it has more than {_MOST_LINES:,} lines: split the page")
     slugs = slugs or GithubSlugs()
     mdx = mdx or (slugs.mdx and _looks_like_mdx(body))
     parser = _parser(mdx)
@@ -197,27 +207,38 @@ def _looks_like_mdx(body: str) -> bool:
     return False
 
 
-def _json(value: Any, budget: Iterator[int]) -> Any:
+def _json(value: Any, budget: Iterator[int], depth: int = 0) -> Any:
     """YAML's values as JSON's. Aliases can make a small text large, or endless: `budget` bounds what is written."""
     if next(budget, None) is None:
         raise ValueError("it holds too many values")
+    if depth > _FRONT_MATTER_NESTING:
+        raise ValueError("its values are nested too deep")
     match value:
         case dict():
             plain = {
-                _json(str(key), budget): _json(item, budget) for key, item in cast("dict[Any, Any]", value).items()
+                _json(str(key), budget): _json(item, budget, depth + 1)
+                for key, item in cast("dict[Any, Any]", value).items()
             }
         case list() | tuple():
-            plain = [_json(item, budget) for item in cast("list[Any]", value)]
+            plain = [_json(item, budget, depth + 1) for item in cast("list[Any]", value)]
         case set():
-            plain = sorted(map(str, cast("set[Any]", value)))
-        case date() | time():
-            plain = value.isoformat()
-        case float() if not math.isfinite(value):
-            plain = str(value)
-        case bytes():
-            plain = value.decode("latin-1")
-        case str():
-            plain = value.encode(errors="replace").decode()  # half a surrogate pair is no text
+            plain = [_json(item, budget) for item in sorted(map(str, cast("set[Any]", value)))]
         case _:
-            plain = value
+            plain = _json_scalar(value)
     return plain
+
+
+def _json_scalar(value: Any) -> Any:
+    match value:
+        case date() | time():
+            return value.isoformat()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if not -_LARGEST_INTEGER <= value < _LARGEST_INTEGER:
+            return str(value)
+        case bytes():
+            return value.decode("latin-1")
+        case str():
+            return value.encode(errors="replace").decode()  # half a surrogate pair is no text
+        case _:
+            return value

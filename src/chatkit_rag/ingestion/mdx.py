@@ -10,6 +10,8 @@ from html import unescape
 from typing import Literal
 
 _MISSES = 20
+_NESTING = 1_000
+"""Open brackets of JavaScript; where there are more, none of them closes."""
 _TAG_START = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z][\w$.-]*(?::[A-Za-z][\w-]*)?)?")
 _ATTRIBUTE = re.compile(
     r"""\s*(?:(?P<end>/?>)
@@ -19,6 +21,7 @@ _ATTRIBUTE = re.compile(
     re.VERBOSE,
 )
 _COMMENT = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<![A-Za-z][^>]*>|\{\s*/\*.*?\*/\s*\}", re.DOTALL)
+_COMMENT_START = re.compile(r"<[!?]|\{\s*/\*")
 _BLANK_LINE = re.compile(r"\n[ \t]*(?:\n|\Z)")
 _SCRIPT = re.compile(  # an apostrophe within a word is one: JSX has prose in it
     r"""(?<!:)//[^\n]*|/\*.*?(?:\*/|\Z)|(?<!\w)"(?:[^"\\\n]|\\.)*"?|(?<!\w)'(?:[^'\\\n]|\\.)*'?|[{}()\[\]`]""",
@@ -90,10 +93,10 @@ class Scanner:
 
     def comment(self, start: int) -> int | None:
         """The position behind the comment, declaration or `{/* … */}` that begins at `start`."""
-        if self._misses >= _MISSES or not self.source.startswith(("<!", "<?", "{"), start):
+        if self._misses >= _MISSES or not _COMMENT_START.match(self.source, start):
             return None
         found = _COMMENT.match(self.source, start)
-        self._misses += found is None and not self.source.startswith("{", start)
+        self._misses += found is None
         return found.end() if found else None
 
     def expression(self, start: int) -> int | None:
@@ -133,6 +136,8 @@ class Scanner:
             return
         while found := (_TEMPLATE if stack[-1:] == ["`"] else _SCRIPT).search(self.source, position):
             yield found
+            if len(stack) > _NESTING:
+                break
             position = found.end()
         self._misses += 1
 

@@ -3,6 +3,7 @@
 XML is read as events, without external or internal entities, within bounds: a sitemap comes from elsewhere.
 """
 
+import re
 from typing import NamedTuple
 
 from lxml import etree
@@ -13,6 +14,9 @@ MOST_ENTRIES = 50_000
 """What the sitemap protocol allows in one file."""
 
 _CHUNK = 65_536
+_LONG_TAG = re.compile(rb"<[^<>]{65536}")
+_MOST_MARKS = 3_000_000
+"""Of elements and attributes, which take many times their size in memory: 50,000 pages, each in ten languages, fit."""
 _KINDS = {"urlset": "pages", "sitemapindex": "sitemaps"}
 
 
@@ -33,30 +37,34 @@ def read_sitemap(data: bytes) -> Sitemap:
     """The addresses in a sitemap or in an index of sitemaps.
 
     Raises:
-        BrokenPage: it is no sitemap, or names more than 50,000 addresses.
+        BrokenPage: it is no sitemap, names more than 50,000 addresses, or holds more than belongs into one.
     """
-    parser = etree.XMLPullParser(events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False)
-    found: dict[str, list[str]] = {"pages": [], "sitemaps": []}
-    kind = ""
+    if _LONG_TAG.search(data) or data.count(b"<") + data.count(b"=") > _MOST_MARKS:
+        raise BrokenPage("it holds more than belongs into a sitemap")
+    parser = etree.XMLPullParser(
+        events=("end",),
+        tag=("{*}url", "{*}sitemap"),
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    found: list[str] = []
     try:
         for start in range(0, len(data), _CHUNK):
             parser.feed(data[start : start + _CHUNK])
-            for event, element in parser.read_events():
-                name = str(element.tag).rpartition("}")[2]
-                if not kind:
-                    kind = _KINDS.get(name, "")
-                    if not kind:
-                        raise BrokenPage(f"it is no sitemap: it begins with <{name}>")
-                elif event == "end" and name in ("url", "sitemap"):
-                    location = next(
-                        (child.text for child in element if str(child.tag).endswith("}loc") or child.tag == "loc"), ""
-                    )
-                    if location and location.strip():
-                        found[kind].append(location.strip())
-                    element.clear()
-                    if len(found[kind]) > MOST_ENTRIES:
-                        raise BrokenPage(f"it names more than {MOST_ENTRIES:,} addresses: split it")
-        parser.close()
+            for _, entry in parser.read_events():
+                named = (child.text for child in entry if str(child.tag).rpartition("}")[2] == "loc")
+                if location := (next(named, None) or "").strip():
+                    found.append(location)
+                if len(found) > MOST_ENTRIES:
+                    raise BrokenPage(f"it names more than {MOST_ENTRIES:,} addresses: split it")
+                entry.clear()
+        root = str(parser.close().tag).rpartition("}")[2]
     except etree.XMLSyntaxError as error:
         raise BrokenPage(f"it is no valid XML: {error.msg}") from error
-    return Sitemap(**found)
+    if root not in _KINDS:
+        raise BrokenPage(f"it is no sitemap: it begins with <{root}>")
+    nothing: dict[str, list[str]] = {"pages": [], "sitemaps": []}
+    return Sitemap(**nothing | {_KINDS[root]: found})
