@@ -1,4 +1,6 @@
-"""A proxy in front of Postgres that counts flights, stands still, breaks or cuts connections, or pools transactions."""
+"""A proxy in front of Postgres that counts flights, adds a round trip's time to each, stands still, breaks or cuts
+connections, or pools transactions.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,6 +20,8 @@ class Proxy:
     flights: int = 0
     """What clients sent while nothing of theirs was pending."""
     connections: int = 0
+    delay: float = 0.0
+    """How many seconds later answers come."""
     still: bool = False
     """Whether everything that comes is held back for ever."""
     answers_to_lose: int = 0
@@ -42,8 +46,7 @@ class Proxy:
             async def forward() -> None:
                 nonlocal waiting
                 while data := await reader.read(65536):
-                    if self.still:
-                        await asyncio.Event().wait()
+                    await self._hold()
                     if not waiting:
                         self.flights += 1
                     waiting = True
@@ -53,12 +56,12 @@ class Proxy:
             async def answer() -> None:
                 nonlocal waiting
                 while data := await up_reader.read(65536):
-                    if self.still:
-                        await asyncio.Event().wait()
+                    await self._hold()
                     if self.answers_to_lose:
                         self.answers_to_lose -= 1
                         self.lost += 1
                         return
+                    await asyncio.sleep(self.delay)
                     waiting = False
                     writer.write(data)
                     await writer.drain()
@@ -72,6 +75,10 @@ class Proxy:
             with suppress(UnboundLocalError):
                 self._writers.discard(up_writer)
                 up_writer.transport.abort()
+
+    async def _hold(self) -> None:
+        if self.still:
+            await asyncio.Event().wait()
 
 
 @dataclass

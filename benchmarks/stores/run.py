@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "streaming"))  # the sample store is measured there too
+sys.path.append(str(Path(__file__).parents[2] / "tests"))  # flights are counted there too
 
 import contenders as postgres
 import files
@@ -31,10 +32,10 @@ import memory
 from data import PLACES, WRITTEN, answer, fill
 from database import database
 from figures import Figures, measure, table
-from proxy import proxy_before
 
 from chatkit_rag.stores.ids import new_id
 from chatkit_rag.stores.postgres import PostgresStore
+from postgres_proxy import proxy_before
 
 POSTGRES: dict[str, Callable[[str], postgres.Contender]] = {
     "floor": postgres.Floor,
@@ -123,7 +124,7 @@ async def _prepare(url: str, plan: Plan) -> None:
 async def _count_flights(url: str, figures: Figures) -> None:
     async with proxy_before(url) as proxy:
         for name, make in POSTGRES.items():
-            contender = make(proxy.url)
+            contender = make(_without_libpq(proxy.url))
             await contender.open()
             for operation, call in operations(contender).items():
                 for _ in range(12):  # so that every connection of the pool has prepared its statement
@@ -134,9 +135,14 @@ async def _count_flights(url: str, figures: Figures) -> None:
             await contender.close()
 
 
+def _without_libpq(url: str) -> str:
+    return url.replace("&gssencmode=disable", "")  # asyncpg takes it for a setting of the server's
+
+
 async def _measure_far_away(url: str, plan: Plan, figures: Figures) -> None:
-    async with proxy_before(url, delay=ROUND_TRIP) as proxy:
-        made = {name: make(proxy.url) for name, make in POSTGRES.items()}
+    async with proxy_before(url) as proxy:
+        proxy.delay = ROUND_TRIP
+        made = {name: make(_without_libpq(proxy.url)) for name, make in POSTGRES.items()}
         for contender in made.values():
             await contender.open()
             await asyncio.gather(*(contender.turn(random.choice(WRITTEN)) for _ in range(3 * postgres.POOL)))
