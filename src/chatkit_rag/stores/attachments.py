@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Required, TypedDict, runtime_checkable
 
 from chatkit.store import AttachmentStore
 from chatkit.types import (
@@ -136,6 +136,17 @@ class NewFile(Protocol):
             FilesUnavailable: it cannot be kept now.
         """
         ...
+
+
+class FileOptions(TypedDict, total=False):
+    """What every attachment store here takes by name, wherever its bytes are; see `BaseAttachmentStore`."""
+
+    secret: Required[str]
+    base_url: str
+    media_types: Collection[str]
+    largest: int
+    quota: FileQuota | None
+    clock: Callable[[], datetime]
 
 
 class BaseAttachmentStore(AttachmentStore[RequestContext]):

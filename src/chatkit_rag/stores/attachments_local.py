@@ -1,49 +1,30 @@
 """`LocalAttachmentStore`: readers' files in a folder of this machine."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from typing import Unpack
 
-from chatkit_rag.context import utc_now
-from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, FileQuota, StoredFile
+from chatkit_rag.stores.attachments import BaseAttachmentStore, FileOptions, StoredFile
 from chatkit_rag.stores.files import FileInPlace, on_disk, pieces_of, unfinished
-from chatkit_rag.stores.media import MEDIA_TYPES
 
 
 class LocalAttachmentStore(BaseAttachmentStore):
     """Files below `folder`, each there wholly or not at all. The disk is never waited for on the event loop."""
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        secret: str,
-        base_url: str = "",
-        media_types: Collection[str] = MEDIA_TYPES,
-        largest: int = LARGEST_FILE,
-        quota: FileQuota | None = None,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
+    def __init__(self, folder: str | Path, **options: Unpack[FileOptions]) -> None:
         """A store of files; the folder is made at the first one.
 
         Args:
             folder: where the files go.
-            secret: signs the addresses, 32 bytes or more; may be that of the session tokens.
-            base_url: where browsers reach the chat's routes; empty for the address that a request came to.
-            media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
-            largest: the size of the largest file, in bytes.
-            quota: how much a reader may have lying here.
-            clock: the present moment.
+            options: the `secret` that signs addresses, and what else `BaseAttachmentStore` takes.
 
         Raises:
             ConfigurationError: the secret is too short, or the bytes of a media type cannot be checked.
         """
-        super().__init__(
-            secret=secret, base_url=base_url, media_types=media_types, largest=largest, quota=quota, clock=clock
-        )
+        super().__init__(**options)
         self._root = Path(folder).absolute()
 
     @asynccontextmanager

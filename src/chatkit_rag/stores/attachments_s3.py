@@ -4,18 +4,15 @@ Bytes come and go through this process, never by addresses of the service. So a 
 rather than after, and the bucket needs no rules for browsers and may be out of their reach.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Unpack
 
-from chatkit_rag.context import utc_now
 from chatkit_rag.errors import MissingExtra
-from chatkit_rag.stores.attachments import LARGEST_FILE, BaseAttachmentStore, FileQuota, StoredFile
+from chatkit_rag.stores.attachments import BaseAttachmentStore, FileOptions, StoredFile
 from chatkit_rag.stores.files import on_disk
-from chatkit_rag.stores.media import MEDIA_TYPES
 from chatkit_rag.stores.shielding import run_to_end
 
 if TYPE_CHECKING:
@@ -36,7 +33,6 @@ class S3AttachmentStore(BaseAttachmentStore):
         self,
         bucket: str,
         *,
-        secret: str,
         endpoint: str = "",
         region: str = "us-east-1",
         prefix: str = "",
@@ -44,17 +40,12 @@ class S3AttachmentStore(BaseAttachmentStore):
         access_key: str = "",
         secret_key: str = "",
         patience: float = PATIENCE_SECONDS,
-        base_url: str = "",
-        media_types: Collection[str] = MEDIA_TYPES,
-        largest: int = LARGEST_FILE,
-        quota: FileQuota | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        **options: Unpack[FileOptions],
     ) -> None:
         """Connects to nothing yet.
 
         Args:
             bucket: the bucket, which is there already.
-            secret: signs the addresses of uploads and previews, 32 bytes or more; may be that of the session tokens.
             endpoint: the address of the service; empty for AWS.
             region: the bucket's region; `auto` for R2.
             prefix: a folder within the bucket; empty for the bucket itself.
@@ -64,19 +55,13 @@ class S3AttachmentStore(BaseAttachmentStore):
                 role of a container or machine, a web identity.
             secret_key: the key, where `access_key` is given.
             patience: the seconds that an operation may take, with all that it tries.
-            base_url: where browsers reach the chat's routes; empty for the address that a request came to.
-            media_types: the kinds that are taken, of those in `media.MEDIA_TYPES`.
-            largest: the size of the largest file, in bytes.
-            quota: how much a reader may have lying here.
-            clock: the present moment.
+            options: the `secret` that signs addresses, and what else `BaseAttachmentStore` takes.
 
         Raises:
             ConfigurationError: the secret is too short, the bytes of a media type cannot be checked, or the client is
                 not installed.
         """
-        super().__init__(
-            secret=secret, base_url=base_url, media_types=media_types, largest=largest, quota=quota, clock=clock
-        )
+        super().__init__(**options)
         try:
             from chatkit_rag.stores.s3_bucket import Bucket
         except ImportError as exc:
