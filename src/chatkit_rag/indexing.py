@@ -5,6 +5,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.embedders import ChosenEmbedder, choose_embedder
 from chatkit_rag.retrieval.fetched import FetchedIndex
 from chatkit_rag.retrieval.index import PassageIndex
+from chatkit_rag.retrieval.vector_journal import JOURNAL
 from chatkit_rag.settings import Settings
 
 
@@ -47,6 +48,6 @@ def build_index(settings: Settings, *, keep: int = 2) -> PassageIndex:
             language=settings.language,
             embedder=embedder,
             keep=keep,
-            journal=settings.index_dir / "vectors.db",
+            journal=settings.index_dir / JOURNAL,
         )
     return EdgeIndex(settings.index_dir, language=settings.language, embedder=embedder, keep=keep)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser
 from chatkit_rag.retrieval.counting import Counts, Reading, rarity
-from chatkit_rag.retrieval.memo import Memo
 
 ANALYSER = Analyser()
 
@@ -64,24 +63,3 @@ def test_a_term_is_rarer_the_fewer_passages_hold_it_and_never_worth_less_than_no
     passages, frequency = numbers
 
     assert rarity(frequency, passages) > rarity(frequency + 1, passages) > 0
-
-
-class TestMemo:
-    def test_asks_once(self):
-        asked: list[str] = []
-        memo = Memo[str, int](lambda word: len(asked.append(word) or word), most=9)
-
-        assert [memo["a"], memo["bb"], memo["a"]] == [1, 2, 1]
-        assert asked == ["a", "bb"]
-
-    def test_is_emptied_when_it_is_full(self):
-        memo = Memo[str, int](len, most=2)
-
-        assert [memo[word] for word in ("a", "bb", "ccc")] == [1, 2, 3]
-        assert memo == {"ccc": 3}
-
-    def test_keeps_only_what_it_is_told_to(self):
-        memo = Memo[str, int](len, most=9, keeps=lambda word: len(word) < 3)
-
-        assert [memo[word] for word in ("a", "bb", "ccc")] == [1, 2, 3]
-        assert memo == {"a": 1, "bb": 2}

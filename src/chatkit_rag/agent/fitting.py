@@ -16,6 +16,7 @@ from chatkit_rag.agent.models.extractive import ExtractiveModel
 from chatkit_rag.agent.tools import search_tool
 from chatkit_rag.context import RequestContext
 from chatkit_rag.errors import IndexError_
+from chatkit_rag.memo import Memo
 from chatkit_rag.sources.base import Source
 from chatkit_rag.sources.course import CourseSource
 
@@ -31,7 +32,7 @@ class FittingSearch:
     def __init__(self, source: Source, bounds: ToolBounds) -> None:
         self._source = source
         self._bounds = bounds
-        self._fitted: dict[type[BaseModel], Tool] = {}
+        self._fitted: Memo[type[BaseModel], Tool] = Memo(self._made, most=_TOOLS)
         self.tool = self._made(None)
         """The one that an agent is made with, in whose place another comes."""
 
@@ -47,10 +48,6 @@ class FittingSearch:
             return agent
         if fields is None:
             return agent
-        if fields not in self._fitted:
-            if len(self._fitted) == _TOOLS:
-                self._fitted.clear()
-            self._fitted[fields] = self._made(fields)
         return changed(agent, tools=[self._fitted[fields] if tool is self.tool else tool for tool in agent.tools])
 
     def _made(self, fields: type[BaseModel] | None) -> Tool:

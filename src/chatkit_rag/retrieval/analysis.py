@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage, without_code
+from chatkit_rag.memo import Memo
 from chatkit_rag.retrieval.function_words import ASKING, BETWEEN, function_words
 from chatkit_rag.retrieval.languages import STEMMED, STOPPED, find_language
-from chatkit_rag.retrieval.memo import Memo
 from chatkit_rag.retrieval.segmentation import composed, is_unspaced, is_word, names, pieces, words
 
 SATURATION = 2.0

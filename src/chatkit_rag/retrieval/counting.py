@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chatkit_rag.documents import Passage
+from chatkit_rag.memo import Memo
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, saturated, spelled_in, terms_of
-from chatkit_rag.retrieval.memo import Memo
 
 _HEADINGS = 1_000
 """Headings whose words are kept."""

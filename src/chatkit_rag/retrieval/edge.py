@@ -10,27 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
-from chatkit_rag.documents import Document, Passage
+from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexUnreadable
 from chatkit_rag.retrieval.edge_building import Content, build
 from chatkit_rag.retrieval.edge_generation import OpenGeneration
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.retrieval.generation_index import GenerationIndex
 from chatkit_rag.retrieval.generations import Generations, Published
-from chatkit_rag.retrieval.index import Around, Matches, index_signature
-from chatkit_rag.retrieval.languages import find_language
+from chatkit_rag.retrieval.index import Around, Matches
+from chatkit_rag.retrieval.knowledge import Knowledge
 from chatkit_rag.retrieval.manifest import PageRecord
-from chatkit_rag.retrieval.vector_journal import VectorJournal
+from chatkit_rag.retrieval.vector_journal import JOURNAL, VectorJournal
 from chatkit_rag.retrieval.vectors import embed_changed
 
 _Result = TypeVar("_Result")
 
 
-class EdgeIndex:
+class EdgeIndex(GenerationIndex):
     """A `PassageIndex` in a folder. Any number of processes may search it while one publishes."""
 
     def __init__(
@@ -49,36 +50,14 @@ class EdgeIndex:
             embedder: what passages and questions are embedded by; None to search by words only.
             keep: how many generations stay on disk.
         """
+        super().__init__(language=language, embedder=embedder)
         self._directory = Path(directory)
         self._generations = Generations(self._directory, keep=keep)
-        self._unpublished = VectorJournal(self._directory / "vectors.db")
-        self._language = find_language(language).name
-        self._embedder = embedder
+        self._unpublished = VectorJournal(self._directory / JOURNAL)
         self._worker: ThreadPoolExecutor | None = None
         self._opened: OpenGeneration | None = None
         # Not asyncio's, which serves the one event loop that it was first waited for in.
         self._opening = anyio.Lock(fast_acquire=True)
-
-    @property
-    def signature(self) -> str:
-        """See `PassageIndex.signature`."""
-        return index_signature(self._language, self._embedder)
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """See `PassageIndex.embedder`."""
-        return self._embedder
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self.close()
 
     async def open(self) -> None:
         """See `PassageIndex.open`."""
@@ -97,11 +76,6 @@ class EdgeIndex:
             if self._embedder is not None:
                 await self._embedder.close()
 
-    async def embedded_by(self) -> str:
-        """See `PassageIndex.embedded_by`."""
-        generation = await self._current()
-        return generation.knowledge.embedder if generation else ""
-
     async def search(
         self, query: str, *, vector: Vector | None = None, limit: int = 100, where: Filter | None = None
     ) -> Matches:
@@ -113,18 +87,6 @@ class EdgeIndex:
         """See `PassageIndex.around`."""
         generation = await self._current()
         return generation.around(passages) if generation else {}
-
-    async def page(self, path: str, *, site: str | None = None) -> Document | None:
-        """See `PassageIndex.page`."""
-        generation = await self._current()
-        found = generation.knowledge.pages.get(path, ()) if generation else ()
-        return next((record.document for record in found if site in (None, record.site)), None)
-
-    async def records(self, *, site: str | None = None) -> Sequence[PageRecord]:
-        """See `PassageIndex.records`."""
-        generation = await self._current()
-        records = generation.knowledge.records if generation else ()
-        return [record for record in records if site in (None, record.site)]
 
     async def generation(self) -> str:
         """See `PassageIndex.generation`."""
@@ -170,6 +132,10 @@ class EdgeIndex:
         """See `PassageIndex.activate`."""
         await asyncio.wrap_future(self._submit(partial(self._generations.activate, generation)))
         await self._current()
+
+    async def _knowledge(self, *, at_once: bool = False) -> Knowledge | None:  # noqa: ARG002 - to look costs nothing
+        generation = await self._current()
+        return generation.knowledge if generation else None
 
     async def _kept_vectors(self) -> Any:
         """How to ask the generation that is served for its vectors; None where they are of another embedder."""

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import anyio.to_thread
 
-from chatkit_rag.documents import Document, Passage
+from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexMissing
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, question_vector
 from chatkit_rag.retrieval.counting import Reading, rarity
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
-from chatkit_rag.retrieval.index import Around, Matches, index_signature
+from chatkit_rag.retrieval.generation_index import GenerationIndex
+from chatkit_rag.retrieval.index import Around, Matches
 from chatkit_rag.retrieval.knowledge import Knowledge, Scored, make_payloads, read_payload
-from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vectors import embed_changed
 
@@ -60,30 +60,13 @@ class _Generation:
         ]
 
 
-class MemoryIndex:
+class MemoryIndex(GenerationIndex):
     """A `PassageIndex` that is gone with the process."""
 
     def __init__(self, *, language: str = "english", embedder: Embedder | None = None) -> None:
-        self._language = find_language(language).name
-        self._embedder = embedder
+        super().__init__(language=language, embedder=embedder)
         self._generations: dict[str, _Generation] = {}
         self._current = ""
-
-    @property
-    def signature(self) -> str:
-        """See `PassageIndex.signature`."""
-        return index_signature(self._language, self._embedder)
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """See `PassageIndex.embedder`."""
-        return self._embedder
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self.close()
 
     async def open(self) -> None:
         """Does nothing."""
@@ -92,11 +75,6 @@ class MemoryIndex:
         """Closes the embedder; the passages stay."""
         if self._embedder is not None:
             await self._embedder.close()
-
-    async def embedded_by(self) -> str:
-        """See `PassageIndex.embedded_by`."""
-        served = self._served
-        return served.knowledge.embedder if served else ""
 
     async def search(
         self, query: str, *, vector: Vector | None = None, limit: int = 100, where: Filter | None = None
@@ -127,17 +105,6 @@ class MemoryIndex:
             for id_, one in found.items()
         }
 
-    async def page(self, path: str, *, site: str | None = None) -> Document | None:
-        """See `PassageIndex.page`."""
-        served = self._served
-        found = served.knowledge.pages.get(path, ()) if served else ()
-        return next((record.document for record in found if site in (None, record.site)), None)
-
-    async def records(self, *, site: str | None = None) -> Sequence[PageRecord]:
-        """See `PassageIndex.records`."""
-        served = self._served
-        return [record for record in served.knowledge.records if site in (None, record.site)] if served else []
-
     async def generation(self) -> str:
         """See `PassageIndex.generation`."""
         return self._current
@@ -167,6 +134,9 @@ class MemoryIndex:
                 f"there is no generation {generation!r}: {', '.join(self._generations) or 'none'} is kept"
             )
         self._current = generation
+
+    async def _knowledge(self, *, at_once: bool = False) -> Knowledge | None:  # noqa: ARG002 - to look costs nothing
+        return self._served.knowledge if self._served else None
 
     @property
     def _served(self) -> _Generation | None:

@@ -17,21 +17,21 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from chatkit_rag.documents import Document, Passage
+from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable, IndexUnreadable, MissingExtra
 from chatkit_rag.retrieval.analysis import Analyser, question_vector
 from chatkit_rag.retrieval.breaker import CircuitBreaker
 from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
-from chatkit_rag.retrieval.index import Around, Matches, index_signature
+from chatkit_rag.retrieval.generation_index import GenerationIndex
+from chatkit_rag.retrieval.index import Around, Matches
 from chatkit_rag.retrieval.knowledge import Knowledge, make_payloads, read_payload
-from chatkit_rag.retrieval.languages import find_language
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vector_journal import VectorJournal
 from chatkit_rag.retrieval.vectors import embed_changed
@@ -66,7 +66,7 @@ class _Served:
     knowledge: Knowledge
 
 
-class QdrantIndex:
+class QdrantIndex(GenerationIndex):
     """A `PassageIndex` on a server. Any number of hosts may search it while one publishes."""
 
     def __init__(
@@ -98,11 +98,10 @@ class QdrantIndex:
             MissingExtra: qdrant-client is not installed.
             ConfigurationError: no such language is known.
         """
+        super().__init__(language=language, embedder=embedder)
         options = options or QdrantOptions()
         self._server = _collections_at(url, collection, api_key, options)
         self._alias = collection
-        self._language = find_language(language).name
-        self._embedder = embedder
         self._keep = keep
         self._unpublished = VectorJournal(journal) if journal else None
         self._options = options
@@ -110,27 +109,6 @@ class QdrantIndex:
         self._looked_up = -1.0
         self._opening = anyio.Lock(fast_acquire=True)
         self._breaker = CircuitBreaker(pause=self._options.refresh)
-
-    @property
-    def signature(self) -> str:
-        """See `PassageIndex.signature`."""
-        return index_signature(self._language, self._embedder)
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """See `PassageIndex.embedder`."""
-        return self._embedder
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self.close()
 
     async def open(self) -> None:
         """See `PassageIndex.open`."""
@@ -144,11 +122,6 @@ class QdrantIndex:
             if self._embedder is not None:
                 await self._embedder.close()
 
-    async def embedded_by(self) -> str:
-        """See `PassageIndex.embedded_by`."""
-        served = await self._current()
-        return served.knowledge.embedder if served else ""
-
     async def search(
         self, query: str, *, vector: Vector | None = None, limit: int = 100, where: Filter | None = None
     ) -> Matches:
@@ -159,17 +132,6 @@ class QdrantIndex:
         """See `PassageIndex.around`."""
         nothing: Mapping[str, Around] = {}
         return await self._with_served(lambda served: self._around(served, passages), nothing)
-
-    async def page(self, path: str, *, site: str | None = None) -> Document | None:
-        """See `PassageIndex.page`."""
-        served = await self._current()
-        found = served.knowledge.pages.get(path, ()) if served else ()
-        return next((record.document for record in found if site in (None, record.site)), None)
-
-    async def records(self, *, site: str | None = None) -> Sequence[PageRecord]:
-        """See `PassageIndex.records`."""
-        served = await self._current(at_once=True)
-        return [record for record in served.knowledge.records if site in (None, record.site)] if served else []
 
     async def generation(self) -> str:
         """See `PassageIndex.generation`."""
@@ -262,6 +224,10 @@ class QdrantIndex:
             raise
         self._breaker.succeeded()
         return result
+
+    async def _knowledge(self, *, at_once: bool = False) -> Knowledge | None:
+        served = await self._current(at_once=at_once)
+        return served.knowledge if served else None
 
     async def _current(self, *, at_once: bool = False) -> _Served | None:
         """The generation that the alias means, as it was known `refresh` seconds ago; `at_once` looks it up."""

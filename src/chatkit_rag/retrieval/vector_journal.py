@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
+JOURNAL = "vectors.db"
+"""What its file is called, beside the generations of an index."""
+
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS vectors "
     "(embedder TEXT, text TEXT, vector BLOB, PRIMARY KEY (embedder, text)) WITHOUT ROWID"
