@@ -13,8 +13,8 @@ from chatkit.store import NotFoundError
 
 from chatkit_rag.context import Principal, RequestContext
 from chatkit_rag.errors import InvalidRequest
-from chatkit_rag.stores import memory
 from chatkit_rag.stores.memory import MemoryStore
+from chatkit_rag.stores.memory_records import OrderedRecords
 from chatkit_rag.stores.privacy import Deleted, Holding
 from chatkit_rag.stores.turns import Begun, Refusal
 from chatkit_rag.testing.store.records import ITEMS
@@ -85,7 +85,7 @@ def racing(name: str) -> Callable[[], Any]:
         context = arguments[-1]
         owned = self._of(context)
         seen = (dict(owned.threads.records), owned.items.get(thread_id), dict(self._leases), dict(self._requests))
-        there = memory._Ordered()
+        there = OrderedRecords()
         if seen[1] is not None:
             for id_, record in seen[1].records.items():
                 there.put(id_, record)
@@ -121,7 +121,7 @@ async def twice_the_thread(self: MemoryStore, thread: Any, context: Any) -> None
 
 
 async def orphaned(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
-    self._of(context).items.setdefault(thread_id, memory._Ordered()).put(item.id, item)
+    self._of(context).items.setdefault(thread_id, OrderedRecords()).put(item.id, item)
 
 
 async def revived(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
@@ -286,7 +286,7 @@ async def torn(self: MemoryStore, thread_id: str, item: Any, context: Any) -> No
 
 
 async def in_two_steps(self: MemoryStore, thread_id: str, context: Any) -> None:
-    for id_ in list(self._of(context).items.get(thread_id, memory._Ordered()).records):
+    for id_ in list(self._of(context).items.get(thread_id, OrderedRecords()).records):
         await self.delete_thread_item(thread_id, id_, context)
         await asyncio.sleep(0)
     await MemoryStore.delete_thread(self, thread_id, context)
@@ -294,7 +294,7 @@ async def in_two_steps(self: MemoryStore, thread_id: str, context: Any) -> None:
 
 async def late_row(self: MemoryStore, thread_id: str, item: Any, context: Any) -> None:
     """A number is taken at once, and the row is there later: who has paged past it never sees it."""
-    items = self._of(context).items.setdefault(thread_id, memory._Ordered())
+    items = self._of(context).items.setdefault(thread_id, OrderedRecords())
     odd = len(items.ids) % 2
     await MemoryStore.add_thread_item(self, thread_id, item, context)
     await asyncio.sleep(0)
@@ -613,18 +613,18 @@ def purging(is_old: Callable[[Any, str, Any], bool], *, within: bool = True) -> 
         ][: limit if within else None]
         await asyncio.sleep(0)
         for owner, id_ in old:
-            memory._drop_thread(self._owners[owner], id_)
+            self._owners[owner].drop_thread(id_)
         return old
 
     return having(purge_threads=purge_threads)
 
 
 def is_older(owned: Any, id_: str, before: Any) -> bool:
-    return memory._last_activity(owned, id_) < before
+    return owned.last_activity(id_) < before
 
 
 def is_as_old(owned: Any, id_: str, before: Any) -> bool:
-    return memory._last_activity(owned, id_) <= before
+    return owned.last_activity(id_) <= before
 
 
 def began_before(owned: Any, id_: str, before: Any) -> bool:

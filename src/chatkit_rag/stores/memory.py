@@ -1,12 +1,10 @@
 """`MemoryStore`: threads in this process, gone with it. For tests, and for trying things out."""
 
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
 from pydantic import BaseModel
@@ -16,10 +14,9 @@ from chatkit_rag.stores.base import BaseStore, NotFound, in_utc
 from chatkit_rag.stores.claims import claimed_for
 from chatkit_rag.stores.coordination import InProcessCoordination
 from chatkit_rag.stores.copies import copied
-from chatkit_rag.stores.paging import clamped, page_of
+from chatkit_rag.stores.memory_records import OrderedRecords, OwnedRecords
 from chatkit_rag.stores.privacy import (
     MARK_LIFETIME,
-    NEWEST_ITEMS,
     Deleted,
     Holding,
     Owner,
@@ -27,62 +24,6 @@ from chatkit_rag.stores.privacy import (
 )
 from chatkit_rag.stores.storable import check_item, check_storable
 from chatkit_rag.stores.turns import Asked, Begun, Ending, Refusal
-
-Row = TypeVar("Row", bound=BaseModel)
-
-
-@dataclass(slots=True)
-class _Ordered:
-    """Records by id, in the order of their first arrival; a page costs its own length, not the list's."""
-
-    records: dict[str, BaseModel] = field(default_factory=dict[str, BaseModel])
-    sequence: list[int] = field(default_factory=list[int])
-    ids: list[str] = field(default_factory=list[str])
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
-    next_number: int = 1
-
-    def put(self, id_: str, record: BaseModel) -> None:
-        if id_ not in self.numbers:
-            self.numbers[id_] = self.next_number
-            self.sequence.append(self.next_number)
-            self.ids.append(id_)
-            self.next_number += 1
-        self.records[id_] = record
-
-    def drop(self, id_: str) -> None:
-        number = self.numbers.pop(id_, None)
-        if number is not None:
-            position = bisect_right(self.sequence, number) - 1
-            del self.sequence[position], self.ids[position], self.records[id_]
-
-    def page(self, after: str | None, limit: int, order: str, what: str, copy: Callable[[BaseModel], Row]) -> Page[Row]:
-        if after is not None and after not in self.numbers:
-            raise NotFound(what, after)
-        size = clamped(limit)
-        ids = self._ascending(after, size + 1) if order == "asc" else self._descending(after, size + 1)
-        rows = [copy(self.records[id_]) for id_ in ids]
-        return page_of(rows, size, last_id=ids[size - 1] if len(ids) > size else None)
-
-    def _ascending(self, after: str | None, count: int) -> Sequence[str]:
-        start = bisect_right(self.sequence, self.numbers[after]) if after else 0
-        return self.ids[start : start + count]
-
-    def _descending(self, after: str | None, count: int) -> Sequence[str]:
-        end = bisect_right(self.sequence, self.numbers[after]) - 1 if after else len(self.ids)
-        return self.ids[max(0, end - count) : end][::-1]
-
-
-@dataclass(slots=True)
-class _Owned:
-    threads: _Ordered = field(default_factory=_Ordered)
-    items: dict[str, _Ordered] = field(default_factory=dict[str, _Ordered])
-    attachments: dict[str, Attachment] = field(default_factory=dict[str, Attachment])
-    feedback: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict[str, dict[str, dict[str, Any]]])
-    """Thread -> item -> what the reader thinks of it."""
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.threads.ids or self.attachments)
 
 
 class MemoryStore(InProcessCoordination, BaseStore):
@@ -98,7 +39,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
         """
         super().__init__()
         self._max_readers = max_readers
-        self._owners: OrderedDict[Owner, _Owned] = OrderedDict()
+        self._owners: OrderedDict[Owner, OwnedRecords] = OrderedDict()
         self._deleted: dict[Owner, datetime] = {}
 
     async def load_thread(self, thread_id: str, context: RequestContext) -> ThreadMetadata:
@@ -124,7 +65,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     ) -> None:
         """See `KeepsFeedback.save_feedback`."""
         check_storable(feedback)
-        there = self._of(context).items.get(thread_id, _Ordered()).records
+        there = self._of(context).items.get(thread_id, OrderedRecords()).records
         if missing := [item_id for item_id in item_ids if item_id not in there]:
             raise NotFound("item", missing[0])
         kept = self._of(context).feedback.setdefault(thread_id, {})
@@ -141,7 +82,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
         owned, message = self._of(context), asked.message
         check_item(message, message.thread_id)
         thread = await self.load_thread(message.thread_id, context)
-        items = owned.items.get(thread.id, _Ordered())
+        items = owned.items.get(thread.id, OrderedRecords())
         if thread.status.type != "active":
             return Refusal(thread.status.type)
         if 0 < asked.quota <= len(items.ids) and message.id not in items.records:
@@ -179,14 +120,14 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def delete_thread(self, thread_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread`."""
-        _drop_thread(self._of(context), thread_id)
+        self._of(context).drop_thread(thread_id)
         self.drop_lease(thread_id, context)
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: RequestContext
     ) -> Page[ThreadItem]:
         """See `Store.load_thread_items`."""
-        items = self._of(context).items.get(thread_id, _Ordered())
+        items = self._of(context).items.get(thread_id, OrderedRecords())
         return items.page(after, limit, order, "item", _copy_item)
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
@@ -195,7 +136,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
         owned = self._of(context)
         if thread_id not in owned.threads.records:
             raise NotFound("thread", thread_id)
-        owned.items.setdefault(thread_id, _Ordered()).put(item.id, in_utc(item))
+        owned.items.setdefault(thread_id, OrderedRecords()).put(item.id, in_utc(item))
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: RequestContext) -> None:
         """See `Store.save_item`."""
@@ -203,7 +144,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
 
     async def load_item(self, thread_id: str, item_id: str, context: RequestContext) -> ThreadItem:
         """See `Store.load_item`."""
-        item = self._of(context).items.get(thread_id, _Ordered()).records.get(item_id)
+        item = self._of(context).items.get(thread_id, OrderedRecords()).records.get(item_id)
         if item is None:
             raise NotFound("item", item_id)
         return _copy_item(item)
@@ -211,7 +152,7 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def delete_thread_item(self, thread_id: str, item_id: str, context: RequestContext) -> None:
         """See `Store.delete_thread_item`."""
         owned = self._of(context)
-        owned.items.get(thread_id, _Ordered()).drop(item_id)
+        owned.items.get(thread_id, OrderedRecords()).drop(item_id)
         owned.feedback.get(thread_id, {}).pop(item_id, None)
 
     async def save_attachment(self, attachment: Attachment, context: RequestContext) -> None:
@@ -255,13 +196,13 @@ class MemoryStore(InProcessCoordination, BaseStore):
     async def delete_user(self, context: RequestContext) -> Deleted:
         """See `DeletesUsers.delete_user`."""
         self._deleted[context.owner] = utc_now()
-        owned = self._owners.pop(context.owner, _Owned())
+        owned = self._owners.pop(context.owner, OwnedRecords())
         self.forget_owner(context.owner)
         return Deleted(len(owned.threads.ids), len(owned.attachments))
 
     async def holdings(self, context: RequestContext) -> AsyncGenerator[Holding]:
         """See `ListsHoldings.holdings`."""
-        owned = self._owners.get(context.owner, _Owned())
+        owned = self._owners.get(context.owner, OwnedRecords())
         for thread in list(owned.threads.records.values()):
             yield Holding(kind="threads", record=thread.model_dump(mode="json"))
         for kept in list(owned.items.values()):
@@ -281,11 +222,11 @@ class MemoryStore(InProcessCoordination, BaseStore):
             (owner, id_)
             for owner, owned in self._owners.items()
             for id_ in owned.threads.ids
-            if _last_activity(owned, id_) < before.replace(microsecond=0) and not self.is_leased(owner, id_)
+            if owned.last_activity(id_) < before.replace(microsecond=0) and not self.is_leased(owner, id_)
         )
         gone = list(islice(old, limit))
         for owner, id_ in gone:
-            _drop_thread(self._owners[owner], id_)
+            self._owners[owner].drop_thread(id_)
         return gone
 
     async def unused_attachments(self) -> AsyncGenerator[tuple[Owner, Attachment]]:
@@ -312,33 +253,20 @@ class MemoryStore(InProcessCoordination, BaseStore):
         if said.key and said.request is not None:
             await self.note_request(said.key, said.request, context)
 
-    def _of(self, context: RequestContext) -> _Owned:
+    def _of(self, context: RequestContext) -> OwnedRecords:
         """What is the reader's; nothing, that is not kept, where there is nothing."""
         owned = self._owners.get(context.owner)
         if owned is None:
-            return _Owned()
+            return OwnedRecords()
         self._owners.move_to_end(context.owner)  # behind those who were there longer ago
         return owned
 
-    def _kept(self, context: RequestContext) -> _Owned:
+    def _kept(self, context: RequestContext) -> OwnedRecords:
         """What is the reader's, kept from now on."""
         owned = self._owners[context.owner] = self._of(context)
         while len(self._owners) > self._max_readers:
             self._owners.popitem(last=False)
         return owned
-
-
-def _drop_thread(owned: _Owned, thread_id: str) -> None:
-    owned.threads.drop(thread_id)
-    owned.items.pop(thread_id, None)
-    owned.feedback.pop(thread_id, None)
-
-
-def _last_activity(owned: _Owned, thread_id: str) -> datetime:
-    items = owned.items.get(thread_id, _Ordered())
-    newest = [items.records[id_] for id_ in items.ids[-NEWEST_ITEMS:]]
-    made: list[datetime] = [getattr(record, "created_at") for record in (owned.threads.records[thread_id], *newest)]  # noqa: B009 - see `in_utc`
-    return max(made).replace(microsecond=0)
 
 
 def _metadata_of(record: BaseModel) -> ThreadMetadata:
