@@ -12,11 +12,12 @@ from protego import Protego
 from chatkit_rag.errors import IngestionError
 from chatkit_rag.ingestion.addresses import BadAddress, read_address
 from chatkit_rag.ingestion.built import built_document
-from chatkit_rag.ingestion.fetching import USER_AGENT, Fetched, FetchFailed, FetchOptions, Resolve, SiteFetcher, unpack
+from chatkit_rag.ingestion.fetching import USER_AGENT, Fetched, FetchFailed, FetchOptions, SiteFetcher, unpack
 from chatkit_rag.ingestion.folders import SkippedPage
 from chatkit_rag.ingestion.html import read_html
 from chatkit_rag.ingestion.html_tree import decode_html
 from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.resolving import Resolve
 from chatkit_rag.ingestion.sitemaps import is_sitemap, read_sitemap
 from chatkit_rag.ingestion.sites import PageRead, ReadingPlan, fingerprint, two_at_one_address, was_read_like_now
 from chatkit_rag.retrieval.manifest import Origin, PageRecord

@@ -7,10 +7,9 @@ bounded before and after they are unpacked, and so is time. No cookies, no proxy
 
 import asyncio
 import math
-import socket
 import textwrap
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -18,10 +17,10 @@ from urllib.parse import urljoin
 
 import aiohttp
 import anyio
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from chatkit_rag.ingestion.addresses import Address, BadAddress, Origin, read_address, refusal
 from chatkit_rag.ingestion.folders import MOST_BYTES, too_large
+from chatkit_rag.ingestion.resolving import CheckedResolver, Resolve, is_not_resolved, refusal_behind, system_resolve
 
 USER_AGENT = "chatkit-rag"
 """What sites know us by; `robots.txt` may say something to it."""
@@ -33,9 +32,6 @@ _RATIO_COUNTS_FROM = 1_000_000
 _UNPACK_AT_ONCE = 65_536
 _WORDS = 200
 """Characters of what is told of an answer that is none."""
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The IP addresses of a host's name."""
 
 
 class FetchFailed(Exception):
@@ -100,7 +96,7 @@ class SiteFetcher:
         """
         self.origin = read_address(url).origin
         self._options = options or FetchOptions()
-        self._resolver = _CheckedResolver(resolve or _system_resolve, allow_private=self._options.allow_private)
+        self._resolver = CheckedResolver(resolve or system_resolve, allow_private=self._options.allow_private)
         self._session: aiohttp.ClientSession | None = None
         self._next = -math.inf
         self._turn = anyio.Lock()
@@ -153,7 +149,7 @@ class SiteFetcher:
                     raise FetchFailed(str(busy), status=busy.status, unanswered=True) from busy
                 await anyio.sleep(max(wait, busy.wait))
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                if refused := _refused(error):
+                if refused := refusal_behind(error):
                     raise refused from error
                 if attempt == self._options.attempts:
                     raise FetchFailed(_said(error, self._options.total_seconds), unanswered=True) from error
@@ -188,7 +184,7 @@ class SiteFetcher:
         if self._session is None:
             raise RuntimeError("`async with` begins a session")
         host = address.origin.host
-        if _looks_like_a_number(host) and (reason := refusal(host, allow_private=self._options.allow_private)):
+        if is_not_resolved(host) and (reason := refusal(host, allow_private=self._options.allow_private)):
             raise BadAddress(f"the address {host} {reason}")
         await self._wait_for_turn()
         async with (
@@ -230,44 +226,6 @@ class _Busy(Exception):
         super().__init__(f"the server is busy: it answers {status}")
         self.status = status
         self.wait = float(retry_after) if retry_after.isdecimal() else 0.0
-
-
-class _CheckedResolver(AbstractResolver):
-    """Hands out the addresses of a host, all of which have been checked: what aiohttp connects to is what was seen."""
-
-    def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
-        self._resolve = resolve
-        self._allow_private = allow_private
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family
-        numbers = await self._resolve(host, port)
-        for number in numbers:
-            if reason := refusal(number, allow_private=self._allow_private):
-                raise OSError(f"{host} is refused") from BadAddress(
-                    f"the host {host} has the address {number}, which {reason}"
-                )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=number,
-                port=port,
-                family=socket.AF_INET6 if ":" in number else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for number in numbers
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-async def _system_resolve(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 async def _body(answer: aiohttp.ClientResponse, most_bytes: int, ratio: int) -> bytes:
@@ -319,18 +277,6 @@ def _same_site(one: Origin, other: Origin) -> bool:
     return one == other or (
         one.host == other.host and (one.scheme, one.port) in usual and (other.scheme, other.port) in usual
     )
-
-
-def _looks_like_a_number(host: str) -> bool:
-    """Whether aiohttp would connect without asking the resolver."""
-    return ":" in host or host.replace(".", "").isdigit()
-
-
-def _refused(error: BaseException | None) -> BadAddress | None:
-    """The refusal that made a connection fail, which aiohttp wraps in errors of its own."""
-    while error is not None and not isinstance(error, BadAddress):
-        error = error.__cause__
-    return error
 
 
 def _said(error: BaseException, seconds: float) -> str:
