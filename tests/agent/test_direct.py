@@ -23,6 +23,7 @@ from chatkit_rag.context import RequestContext, utc_now
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import ModelFailed
 from chatkit_rag.protocol.events import to_json, to_sse
+from chatkit_rag.sites import Budget
 from chatkit_rag.stores.memory import MemoryStore
 from chatkit_rag.testing import FakeModelServer, Fault, ToolCall
 
@@ -108,10 +109,17 @@ SCRIPTS: dict[str, list[str | ToolCall]] = {
 
 
 class TestTheSameAsTheRunner:
+    @pytest.mark.parametrize("spare", [1, 0], ids=["within the budget", "with the last of it"])
     @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
     async def test_the_reader_sees_the_same_and_the_model_is_asked_the_same(
-        self, fake: FakeModelServer, model: ResponsesModel, turn: TurnContext, script: list[str | ToolCall]
+        self,
+        fake: FakeModelServer,
+        model: ResponsesModel,
+        turn: TurnContext,
+        script: list[str | ToolCall],
+        spare: int,
     ):
+        turn.budget = Budget(max_turns=len(script) + spare)
         settings = ModelSettings(
             temperature=0.5, reasoning=Reasoning(effort="low"), extra_args={"service_tier": "flex"}
         )
@@ -126,6 +134,7 @@ class TestTheSameAsTheRunner:
 
         assert direct == through
         assert len(asked) == len(script)
+        assert asked[-1].get("tool_choice") == (None if spare else "none")
         assert _without_numbers(asked) == _without_numbers(fake.requests)
 
     async def test_an_answer_does_not_need_the_runner(
