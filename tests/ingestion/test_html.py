@@ -85,6 +85,11 @@ class TestAnchors:
 
         assert [(section.anchor, section.blocks) for section in page.sections] == [("", ("Start.",)), ("x", ("Text.",))]
 
+    def test_a_heading_of_one_sign_is_no_link_to_itself(self):
+        page = read('<h1>T</h1><h2 id="x"><a href="#x">\N{ROCKET}</a></h2><p>Up.</p>')
+
+        assert page.sections[-1] == Section(heading_path=("T", "\N{ROCKET}"), anchor="x", blocks=("Up.",))
+
     def test_a_heading_without_one_goes_by_the_one_above_it(self):
         assert [
             section.anchor for section in read("<h1>T</h1><h2 id=a>A</h2><h3>B</h3><p>b</p><h2>C</h2>").sections

@@ -76,6 +76,10 @@ def starlight(target: Path) -> None:
     run("npx", "astro", "build", "--outDir", target, cwd=workplace)
 
 
+def mdbook(target: Path) -> None:
+    run("npx", "mdbook", "build", "--dest-dir", target, cwd=installed("mdbook", target))
+
+
 def installed(site: str, target: Path) -> Path:
     """A copy of the sources, beside what is served, with the packages that build them."""
     workplace = target.parent.with_name(site)
@@ -141,6 +145,7 @@ async def links_that_open_nowhere(urls: set[str]) -> list[str]:
         pytest.param(sphinx("sphinx_rtd_theme"), 3, id="read-the-docs"),
         pytest.param(sphinx("furo", "myst"), 3, id="myst"),
         pytest.param(sphinx("alabaster"), 3, id="alabaster", marks=pytest.mark.soak),
+        pytest.param(mdbook, 3, id="mdbook", marks=pytest.mark.soak),
         pytest.param(docusaurus, 6, id="docusaurus", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
         pytest.param(starlight, 4, id="starlight", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
@@ -182,8 +187,17 @@ async def test_a_page_that_is_fetched_is_read_as_its_file_is(tmp_path: Path):
     assert fetched == [passage for passage in read if passage.path == "/guide/balance"]
 
 
-async def test_sources_are_read_with_the_addresses_and_anchors_of_the_built_site(tmp_path: Path):
-    mkdocs(tmp_path / "book")
+@pytest.mark.parametrize(
+    ("build", "folders"),
+    [
+        pytest.param(mkdocs, ["mkdocs", "mkdocs/docs"], id="mkdocs"),
+        pytest.param(mdbook, ["mdbook", "mdbook/src"], id="mdbook", marks=pytest.mark.soak),
+    ],
+)
+async def test_sources_are_read_with_the_addresses_and_anchors_of_the_built_site(
+    tmp_path: Path, build: Build, folders: list[str]
+):
+    build(tmp_path / "served" / "book")
 
     def places(folder: Path) -> set[tuple[str, str, tuple[str, ...], str]]:
         pages = [page.document for page in read_folder(folder) if isinstance(page, PageRead)]
@@ -193,5 +207,5 @@ async def test_sources_are_read_with_the_addresses_and_anchors_of_the_built_site
             for section in page.sections
         }
 
-    assert places(SITES / "mkdocs") == places(tmp_path / "book")
-    assert places(SITES / "mkdocs/docs") == places(tmp_path / "book")
+    for folder in folders:
+        assert places(SITES / folder) == places(tmp_path / "served" / "book")

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 from chatkit_rag.documents import Section
-from chatkit_rag.ingestion.html_blocks import HEADINGS, HtmlBlocks
+from chatkit_rag.ingestion.html_blocks import HtmlBlocks
 from chatkit_rag.ingestion.html_inline import plain_text
 from chatkit_rag.ingestion.html_regions import is_left_out, main_region
-from chatkit_rag.ingestion.html_tree import Element, parse_html
+from chatkit_rag.ingestion.html_tree import HEADINGS, Element, parse_html
 
 _SITE_NAME = re.compile(r"\s+[-|\u2013\u2014\u00b7\u2022\u00bb]\s+[^|\u2013\u2014\u00b7\u2022\u00bb]*$")
 """What a head's title says after the page's own: ` | The site`, with any of the usual dashes and dots."""

@@ -7,9 +7,7 @@ from textwrap import dedent
 from chatkit_rag.ingestion.gathering import Blocks, fence
 from chatkit_rag.ingestion.html_inline import formula, inline_text, plain_text, verbatim_text
 from chatkit_rag.ingestion.html_regions import is_left_out
-from chatkit_rag.ingestion.html_tree import Element
-
-HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+from chatkit_rag.ingestion.html_tree import HEADINGS, Element
 
 _LANGUAGE = re.compile(r"(?:language|lang|highlight-source|highlight|brush)[-:]\s*([\w+#.-]+)")
 _NO_LANGUAGE = frozenset(

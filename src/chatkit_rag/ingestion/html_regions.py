@@ -7,7 +7,7 @@ part. Within it, navigation, tables of contents, links to edit, buttons, permali
 import re
 from collections.abc import Iterator
 
-from chatkit_rag.ingestion.html_tree import Element, names
+from chatkit_rag.ingestion.html_tree import HEADINGS, Element, names
 
 _PLACES = (
     ".theme-doc-markdown",  # Docusaurus
@@ -97,11 +97,12 @@ def is_left_out(element: Element) -> bool:
 
 
 def _is_permalink(element: Element) -> bool:
-    """Whether it is a sign alone (`#`, `\u00b6`) that leads to a place on the page."""
+    """Whether it is a sign alone (`#`, `\u00b6`) that leads to a place on the page, and not a heading of one emoji."""
     if element.tag != "a" or not element.attributes.get("href", "").startswith("#"):
         return False
     text = element.text().strip()
-    return bool(text) and not any(letter.isalnum() for letter in text)
+    is_sign = bool(text) and not any(letter.isalnum() for letter in text)
+    return is_sign and not (element.parent and element.parent.tag in HEADINGS and element.parent.text().strip() == text)
 
 
 def _is_hidden(element: Element) -> bool:

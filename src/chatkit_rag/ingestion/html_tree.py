@@ -28,6 +28,7 @@ def names(text: str) -> frozenset[str]:
 
 _CHUNK = 65_536
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
+HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _BLOCKS = names(
     "address article aside blockquote dd details dialog div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 "
     "h5 h6 header hgroup hr li main nav ol p pre search section summary table tbody td tfoot th thead tr ul"
