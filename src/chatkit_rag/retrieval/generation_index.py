@@ -1,11 +1,13 @@
 """What is the same in every index over generations: what it says out of the `Knowledge` of the one that is served."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
-from chatkit_rag.documents import Document
-from chatkit_rag.retrieval.embedding import Embedder
+from chatkit_rag.documents import Document, Passage
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector
+from chatkit_rag.retrieval.counting import Reading
+from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.index import index_signature
 from chatkit_rag.retrieval.knowledge import Knowledge
 from chatkit_rag.retrieval.languages import find_language
@@ -55,6 +57,21 @@ class GenerationIndex(ABC):
         Args:
             at_once: whether to look up which one that is, where it may have been looked up a while ago.
         """
+
+    def _read(
+        self, records: Sequence[PageRecord], passages: Sequence[Passage], vectors: Sequence[Vector]
+    ) -> tuple[Knowledge, Iterator[SparseVector]]:
+        """The knowledge of a generation to be, and what each of its passages is indexed under. For a worker."""
+        reading = Reading(passages, Analyser(language=self._language))
+        knowledge = Knowledge.of(
+            records,
+            passages,
+            reading.counts,
+            language=self._language,
+            embedder=self._embedder.signature if self._embedder else "",
+            dimension=len(vectors[0]) if vectors else 0,
+        )
+        return knowledge, reading.vectors(reading.counts.average_length)
 
     async def embedded_by(self) -> str:
         """See `PassageIndex.embedded_by`."""

@@ -8,8 +8,8 @@ import anyio.to_thread
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexMissing
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, question_vector
-from chatkit_rag.retrieval.counting import Reading, rarity
+from chatkit_rag.retrieval.analysis import SparseVector, question_vector
+from chatkit_rag.retrieval.counting import rarity
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generation_index import GenerationIndex
@@ -151,16 +151,7 @@ class MemoryIndex(GenerationIndex):
     def _build(
         self, records: Sequence[PageRecord], passages: Sequence[Passage], vectors: Sequence[Vector]
     ) -> _Generation:
-        reading = Reading(passages, Analyser(language=self._language))
-        knowledge = Knowledge.of(
-            records,
-            passages,
-            reading.counts,
-            language=self._language,
-            embedder=self._embedder.signature if self._embedder else "",
-            dimension=len(vectors[0]) if vectors else 0,
-        )
-        terms = reading.vectors(reading.counts.average_length)
+        knowledge, terms = self._read(records, passages, vectors)
         return _Generation(knowledge, make_payloads(passages, embedded=bool(vectors)), terms, vectors)
 
 

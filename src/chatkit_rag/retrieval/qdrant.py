@@ -24,9 +24,8 @@ import anyio.to_thread
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable, IndexUnreadable, MissingExtra
-from chatkit_rag.retrieval.analysis import Analyser, question_vector
+from chatkit_rag.retrieval.analysis import question_vector
 from chatkit_rag.retrieval.breaker import CircuitBreaker
-from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generation_index import GenerationIndex
@@ -153,17 +152,8 @@ class QdrantIndex(GenerationIndex):
         vectors: list[Vector] = []
         if self._embedder is not None:
             vectors = await embed_changed(passages, self._embedder, await self._kept_vectors(), self._unpublished)
-        reading = await anyio.to_thread.run_sync(Reading, passages, Analyser(language=self._language))
-        knowledge = Knowledge.of(
-            records,
-            passages,
-            reading.counts,
-            language=self._language,
-            embedder=self._embedder.signature if self._embedder else "",
-            dimension=len(vectors[0]) if vectors else 0,
-        )
+        knowledge, terms = await anyio.to_thread.run_sync(self._read, records, passages, vectors)
         async with self._server.building(knowledge) as number:
-            terms = reading.vectors(reading.counts.average_length)
             payloads = make_payloads(passages, embedded=bool(vectors))
             ids = [passage.id for passage in passages]
             for start in range(0, len(passages), self._options.batch):
