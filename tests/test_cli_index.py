@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chatkit_rag.cli import app
+from chatkit_rag.retrieval.archive import pack
 from chatkit_rag.testing import FakeModelServer
 from processes import COMMAND, PATIENCE, clean_environment, run, serving
 from retrieval.qdrant_server import QdrantServer
@@ -55,6 +56,40 @@ def test_an_index_of_a_file_is_served_and_a_new_one_is_taken_over(docs: Path, tm
             found = httpx.get(f"{running.address}/api/chatkit/search", params={"q": "belt drive"}).json()["hits"]
 
     assert [hit["title"] for hit in found] == ["Belts"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "not there"])
+@pytest.mark.usefixtures("docs")
+def test_a_file_that_cannot_be_served_is_one_clear_line(tmp_path: Path, damage: str):
+    index("docs", "--output", "course.index")
+    if damage == "cut":
+        (tmp_path / "course.index").write_bytes((tmp_path / "course.index").read_bytes()[:5_000])
+    elif damage == "foreign":
+        (tmp_path / "stranger").mkdir()
+        (tmp_path / "stranger" / "a").write_bytes(b"no index")
+        pack(tmp_path / "stranger", tmp_path / "course.index")
+    else:
+        (tmp_path / "course.index").unlink()
+
+    done = run("serve", "--index", "course.index", "--data-dir", "served", "--port", "0", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("chatkit-rag: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "course.index" in done.stderr
+    assert not list((tmp_path / "served").rglob("gen-*"))
+
+
+@pytest.mark.usefixtures("docs")
+def test_an_index_that_is_damaged_is_one_clear_line(tmp_path: Path):
+    generation = index("docs")["generation"]
+    (tmp_path / ".chatkit-rag" / "index" / generation / "lexicon.json").write_bytes(b"{")
+
+    done = run("serve", "--port", "0", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("chatkit-rag: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_generation_of_before_is_served_again(docs: Path):

@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -307,6 +308,7 @@ def delete(
 
 def main() -> None:
     """The entry point: an error that we raise on purpose is a line for the operator, not a traceback."""
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # who asks again says so in words of their own
     try:
         app()
     except ChatKitRagError as exc:

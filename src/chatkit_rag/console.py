@@ -198,7 +198,9 @@ def serve(settings: Settings, docs: str | None) -> None:
         # What is served is what was named last: another course in the same data directory takes the place of the first.
         report = _index(settings, docs, IndexChoice(allow_removals=True))
         _out.print(f"Indexed    {_summary(report)}")
-    elif not _is_indexed(settings):
+    else:
+        asyncio.run(_check_index(settings))
+    if docs is None and not _is_indexed(settings):
         _out.print("Indexed    nothing yet: `chatkit-rag index FOLDER` fills the index, also while this server runs")
     from chatkit_rag.serving import run  # the SDKs behind it take seconds to import: not before the first error is told
 
@@ -229,6 +231,12 @@ async def _opened(settings: Settings, *, keep: int = 2) -> AsyncGenerator[Passag
         yield index
     finally:
         await index.close()
+
+
+async def _check_index(settings: Settings) -> None:
+    """Fetches the index, where it is fetched, and opens it: what cannot work is told here, and not by the server."""
+    async with _opened(settings):
+        pass
 
 
 @asynccontextmanager

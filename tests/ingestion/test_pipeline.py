@@ -1,10 +1,12 @@
 """Keeping an index in step with a site: only what changed is read, nothing that is only out of sight is removed."""
 
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from loopback_site import Answer, Site, serving_site
 
@@ -15,6 +17,7 @@ from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, Progress, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.retrieval.memory import MemoryIndex
 
 pytestmark = pytest.mark.anyio
 
@@ -288,6 +291,50 @@ class TestDocuments:
         assert counts(report) == (1, 0, 1, 1)
         assert [record.document.path for record in await index.records()] == ["/b", "/c", "/x"]
         assert (await index.search("about c", where=Filter(site="one"))).hits[0].passage.metadata == {"version": "1"}
+
+    async def test_of_two_readings_at_once_none_undoes_the_other(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        reading: set[str] = set()
+        both = anyio.Event()
+
+        async def documents(name: str) -> AsyncIterator[Document]:
+            reading.add(name)
+            if len(reading) == 2:
+                both.set()
+            await both.wait()
+            yield Document(path=f"/{name}", title=name, sections=(Section(heading_path=(name,), blocks=("Text.",)),))
+
+        async def read(name: str) -> None:
+            async with EdgeIndex(tmp_path / "index") as index:
+                await ingest(documents(name), index, site=name, journal=tmp_path / "index" / f"{name}.jsonl")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, "a")
+            tasks.start_soon(read, "b")
+
+        async with EdgeIndex(tmp_path / "index") as index:
+            assert [record.document.path for record in await index.records()] == ["/a", "/b"]
+        assert "waiting until it is done" in caplog.text
+
+    async def test_a_journal_that_no_disk_has_room_for_stops_nothing(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        async def documents() -> AsyncIterator[Document]:
+            for name in "abc":
+                section = Section(heading_path=(name,), blocks=("Many words. " * 2_000,))
+                yield Document(path=f"/{name}", title=name, sections=(section,))
+
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+        try:
+            async with MemoryIndex() as index:
+                report = await ingest(documents(), index, journal=tmp_path / "journal.jsonl")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+        assert report.added == 3
+        assert "cannot be written" in caplog.text
 
     async def test_documents_that_end_in_an_error_change_nothing(self, index: EdgeIndex):
         async def documents(*, fails: bool) -> AsyncIterator[Document]:

@@ -139,12 +139,17 @@ class TestOpenAI:
 
     @pytest.mark.parametrize("kind", ["rate_limited", "overloaded", "server_error", "cut"])
     async def test_what_may_pass_is_tried_again_for_passages_and_not_for_a_question(
-        self, server: FakeModelServer, kind: Any
+        self, server: FakeModelServer, kind: Any, caplog: pytest.LogCaptureFixture
     ):
         async with closing(openai(server)) as made:
             server.fault = Fault(kind, times=2, retry_after=0.01)
             assert len(await made.embed_documents(TEXTS)) == 3
             assert server.fired[kind] == 2
+            told = [said for said in caplog.messages if said.startswith("the embedding server at 127.0.0.1 ")]
+            assert [said.rpartition("; ")[2] for said in told] == [
+                "it is asked again, 2 of 5",
+                "it is asked again, 3 of 5",
+            ]
 
             server.fault = Fault(kind, times=1, retry_after=0.01)
             with pytest.raises(EmbeddingFailed, match=r"the embedding server at 127\.0\.0\.1"):

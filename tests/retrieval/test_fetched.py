@@ -103,6 +103,16 @@ class TestArchives:
         with pytest.raises(IndexUnreadable, match=r"course\.index (is damaged|is no index)"):
             unpack(built, tmp_path / "place")
 
+    @pytest.mark.parametrize("checksums", [b"[]", b'"text"', b"{", b"[" * 2_000])
+    async def test_one_whose_checksums_are_none_is_named(self, tmp_path: Path, checksums: bytes):
+        with tarfile.open(tmp_path / "crafted", "w:gz") as archive:
+            about = tarfile.TarInfo("checksums.json")
+            about.size = len(checksums)
+            archive.addfile(about, io.BytesIO(checksums))
+
+        with pytest.raises(IndexUnreadable, match="no index"):
+            unpack(tmp_path / "crafted", tmp_path / "place")
+
     @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside"])
     async def test_nothing_is_written_outside(self, tmp_path: Path, name: str):
         crafted = tmp_path / "crafted"
@@ -147,6 +157,32 @@ class TestFetching:
 
             await until(is_told)
             assert paths((await index.search("process")).hits) == ["/nodes"]
+
+    async def test_one_that_is_whole_and_no_index_is_never_published(
+        self, built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        stranger = tmp_path / "stranger"
+        stranger.mkdir()
+        (stranger / "generation.json").write_bytes(b'{"format": 99}')
+        async with serving(built) as (url, _), FetchedIndex(url, tmp_path / "fetched", refresh=0.02) as index:
+            before = await index.generation()
+            pack(stranger, built)
+
+            async def is_told() -> bool:
+                return "no index that can be served here" in caplog.text
+
+            await until(is_told)
+            assert paths((await index.search("process")).hits) == ["/nodes"]
+            async with EdgeIndex(tmp_path / "fetched") as restarted:
+                assert await restarted.generation() == before
+
+    async def test_what_was_noted_of_the_last_one_may_be_lost(self, built: Path, tmp_path: Path):
+        async with serving(built) as (url, statuses):
+            for noted in (b"", b"{", b"[]"):
+                async with FetchedIndex(url, tmp_path / "fetched") as index:
+                    assert paths((await index.search("process")).hits) == ["/nodes"]
+                (tmp_path / "fetched" / "fetched.json").write_bytes(noted)
+        assert statuses == [200, 200, 200]
 
     async def test_where_it_cannot_be_had_what_was_fetched_before_is_served(self, built: Path, tmp_path: Path):
         async with serving(built) as (url, _):

@@ -141,8 +141,8 @@ async def ingest(
         generation = await index.generation()
         if not dry_run:
             if added or removed or changed:
-                others = [record for record in known if record.site != site]
-                generation = await _publish(index, reading, others)
+                async with kept.publishing():
+                    generation = await _publish(index, reading)
             kept.finish()
     return IngestReport(
         pages=len(reading.now),
@@ -224,7 +224,9 @@ def _refuse_mass_removal(removed: set[str], before: Mapping[str, PageRecord]) ->
     )
 
 
-async def _publish(index: PassageIndex, reading: _Reading, others: list[PageRecord]) -> str:
+async def _publish(index: PassageIndex, reading: _Reading) -> str:
+    known = await index.records()  # once more: another reading may have published meanwhile
+    others = [record for record in known if record.site != reading.site]
     passages = await anyio.to_thread.run_sync(lambda: [*_cut(others), *reading.all_passages()])
     if not passages:
         raise IngestionError("the pages hold headings only: there is no text to answer from")

@@ -5,6 +5,7 @@ a file that is none of ours, is known before anything of it is served.
 """
 
 import contextlib
+import gzip
 import hashlib
 import os
 import tarfile
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -20,6 +21,7 @@ from chatkit_rag.errors import IndexError_, IndexUnreadable
 
 _CHECKSUMS = "checksums.json"
 _BLOCK = 1 << 20
+_MOST_CHECKSUMS = 16 << 20
 _LARGEST = 64 << 30
 """Bytes that an archive may unpack to: an end to what a crafted one can fill the disk with."""
 
@@ -65,7 +67,7 @@ def unpack(archive: Path, place: Path) -> None:
                 content = opened.extractfile(name)
                 if content is None or _write(content, place / _safe(name)) != expected:
                     raise IndexUnreadable(f"{archive} is damaged: {name} is not as it was written")
-    except (tarfile.TarError, EOFError, zlib.error, KeyError, TypeError, ValueError) as exc:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, TypeError, ValueError) as exc:
         raise IndexUnreadable(f"{archive} is no index that `index --output` wrote, or it was cut: {exc}") from exc
 
 
@@ -78,8 +80,10 @@ def _checksums(archive: tarfile.TarFile) -> dict[str, str]:
     content = archive.extractfile(first) if first is not None and first.name == _CHECKSUMS else None
     if content is None:
         raise ValueError(f"it does not begin with {_CHECKSUMS}")
-    found: dict[str, Any] = orjson.loads(content.read())
-    return {str(name): str(checksum) for name, checksum in found.items()}
+    found = orjson.loads(content.read(_MOST_CHECKSUMS))
+    if not isinstance(found, dict):
+        raise TypeError(f"its {_CHECKSUMS} holds no names")
+    return {str(name): str(checksum) for name, checksum in cast("dict[str, Any]", found).items()}
 
 
 def _safe(name: str) -> PurePosixPath:

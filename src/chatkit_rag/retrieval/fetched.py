@@ -6,18 +6,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import anyio.to_thread
 import orjson
 from filelock import FileLock, Timeout
 
-from chatkit_rag.errors import IndexError_, IndexUnavailable
+from chatkit_rag.errors import IndexError_, IndexUnavailable, IndexUnreadable
 from chatkit_rag.retrieval.archive import unpack
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.edge_generation import OpenGeneration
 from chatkit_rag.retrieval.embedding import Embedder
-from chatkit_rag.retrieval.generations import Generations
+from chatkit_rag.retrieval.generations import Generations, Published
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +54,7 @@ class _Archive:
     def _fetch(self) -> None:
         noted = self.directory / "fetched.json"
         generations = Generations(self.directory)
-        before: dict[str, Any] = {}
-        if noted.is_file() and generations.current() is not None:
-            before = orjson.loads(noted.read_bytes())
+        before = _noted(noted) if generations.current() is not None else {}
         part = self.directory / "download.part"
         try:
             if self.source.startswith(("http://", "https://")):
@@ -69,9 +68,17 @@ class _Archive:
                 return
             with generations.building() as place:
                 unpack(archive, place)
+                self._try(place)
             noted.write_bytes(orjson.dumps(now))
         finally:
             part.unlink(missing_ok=True)
+
+    def _try(self, place: Path) -> None:
+        """Raises IndexUnreadable for files that are whole, and no index that can be served: another version's, say."""
+        try:
+            OpenGeneration.open(Published(place, 0)).close()
+        except IndexUnreadable as exc:
+            raise IndexUnreadable(f"{self.source} is no index that can be served here: {exc}") from exc
 
     async def _download(self, part: Path, before: dict[str, Any]) -> dict[str, Any] | None:
         """Writes what is there now to `part`, and returns what it is; None where that is the same as before."""
@@ -99,6 +106,14 @@ class _Archive:
                 return {"source": self.source, **tags}
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise IndexUnavailable(f"{self.source} cannot be had: {exc or 'it took too long'}") from exc
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    try:
+        noted = orjson.loads(file.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return {}  # it is fetched again, which costs little and mends it
+    return cast("dict[str, Any]", noted) if isinstance(noted, dict) else {}
 
 
 class FetchedIndex(EdgeIndex):
@@ -138,7 +153,11 @@ class FetchedIndex(EdgeIndex):
                     raise
                 _log.warning("going on with the index that was fetched before: %s", exc)
             self._refresher.submit(self._refresh_until_stopped)
-        await super().open()
+        try:
+            await super().open()
+        except BaseException:
+            await self.close()  # else the refresher would keep the process from its end
+            raise
 
     async def close(self) -> None:
         """See `PassageIndex.close`."""
@@ -157,3 +176,5 @@ class FetchedIndex(EdgeIndex):
                 archive.bring_up_to_date()
             except IndexError_ as exc:
                 _log.warning("the index stays as it is: %s", exc)
+            except Exception:  # noqa: BLE001 - one look that fails must not be the last
+                _log.exception("the index stays as it is, and is looked for again")

@@ -1,6 +1,7 @@
 """A server that answers JSON with JSON: embeddings and rerankers over HTTP, with a bound on every wait."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ import orjson
 import stamina
 
 from chatkit_rag.errors import ChatKitRagError
+
+_log = logging.getLogger(__name__)
 
 _PASSING = {408, 409, 425, 429}
 """Statuses that may be different the next time; those from 500 on are too."""
@@ -71,10 +74,17 @@ class JsonServer:
             wait_max=options.retry_after_seconds,
             wait_jitter=options.retry_wait_seconds,
         )
+        why = ""
         try:
             async for attempt in trying:
+                if why:
+                    _log.warning("%s %s; it is asked again, %d of %d", self.name, why, attempt.num, options.attempts)
                 with attempt:
-                    return await self._post_once(body)
+                    try:
+                        return await self._post_once(body)
+                    except _Unanswered as exc:
+                        why = str(exc)
+                        raise
         except _Unanswered as exc:
             raise self._failure(f"{self.name} {exc}") from exc.__cause__
         raise AssertionError("the last attempt returns or raises")
@@ -97,7 +107,8 @@ class JsonServer:
         except (aiohttp.ClientError, OSError) as exc:
             raise _Unanswered(f"cannot be reached: {exc}", passing=True) from exc
         except orjson.JSONDecodeError as exc:
-            raise _Unanswered("does not speak JSON: check its address", passing=False) from exc
+            said = "gave no JSON, but a page or NaN: check its address and its model"
+            raise _Unanswered(said, passing=False) from exc
 
     def _connected(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -112,7 +123,7 @@ class JsonServer:
         return self._session
 
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> _Unanswered:
-        said = content.decode(errors="replace").strip()[:_WORDS]
+        said = " ".join(content[: 4 * _WORDS].decode(errors="replace").split())[:_WORDS]
         if self._api_key:
             said = said.replace(self._api_key, "…")
         passing = (response.status in _PASSING or response.status >= 500) and "insufficient_quota" not in said
