@@ -6,6 +6,7 @@ A line is a passage: its id, a space, and its JSON. The file is written once, an
 import mmap
 from array import array
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,9 @@ import orjson
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexUnreadable
 
+_WRITTEN = 64
+"""Passages that are written at once."""
+
 
 def write_passages(file: Path, passages: Iterable[Passage]) -> None:
     """Writes the passages in their order.
@@ -22,10 +26,16 @@ def write_passages(file: Path, passages: Iterable[Passage]) -> None:
     Raises:
         ValueError: a passage's id is no UUID.
     """
-    with file.open("wb", buffering=1 << 18) as writer:
-        for passage in passages:
-            UUID(passage.id)
-            writer.write(b"%b %b\n" % (passage.id.encode(), orjson.dumps(passage)))
+    left = iter(passages)
+    with file.open("wb") as writer:
+        while lines := b"".join(map(_line, islice(left, _WRITTEN))):
+            writer.write(lines)
+            writer.flush()  # meanwhile the other threads go on
+
+
+def _line(passage: Passage) -> bytes:
+    UUID(passage.id)
+    return b"%b %b\n" % (passage.id.encode(), orjson.dumps(passage))
 
 
 class PassageFile:
