@@ -234,6 +234,8 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["index", "nowhere"], "there is no folder nowhere"),
         (["index", "a-file.md"], "is a file"),
         (["index", "empty"], "holds no page"),
+        (["index", "ftp://example.org/"], "http or https"),
+        (["index", "pages", "--include", "week-9/*"], "--include"),
         (["search", "anything"], "chatkit-rag index"),
         (["ask", "anything"], "chatkit-rag index"),
         (["serve", "nowhere", "--port", "0"], "there is no folder nowhere"),
@@ -243,6 +245,8 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["serve", "pages", "--port", "0", "--model", "gpt-5"], "OPENAI_API_KEY"),
         (["index", "pages", "--language", "klingon"], "klingon"),
         (["index", "pages", "--url", "notaurl"], "url"),
+        (["search", "x", "--config", "nowhere.toml"], "there is no file nowhere.toml"),
+        (["search", "x", "--config", "pages/page.md"], "pages/page.md cannot be read as TOML"),
     ],
 )
 def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str], told: str):
@@ -256,6 +260,26 @@ def test_what_cannot_work_is_one_clear_line(tmp_path: Path, arguments: list[str]
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_setting_that_is_no_json_is_one_clear_line(tmp_path: Path):
+    done = run("search", "x", cwd=tmp_path, env={"CHATKIT_RAG_SITES": "{"})
+
+    assert done.returncode == 1
+    assert "sites" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_are_read_from_the_file_that_config_names(tmp_path: Path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "page.md").write_text("# Page\n\nText.\n")
+    (tmp_path / "chatkit-rag.toml").write_text('url = "https://usual.example"\n')
+    (tmp_path / "other.toml").write_text('url = "https://other.example"\n')
+
+    run("index", "pages", "--json", "--config", "other.toml", cwd=tmp_path)
+    found = run("search", "text", "--json", "--config", "other.toml", cwd=tmp_path)
+
+    assert json.loads(found.stdout)["hits"][0]["url"] == "https://other.example/page"
 
 
 def test_evaluate_measures_search_and_fails_below_a_bound(tmp_path: Path):

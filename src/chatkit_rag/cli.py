@@ -25,12 +25,16 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Where threads, the index and the session secret are kept.", show_default=".chatkit-rag"),
 ]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The settings to read.", show_default="chatkit-rag.toml")
+]
 Site = Annotated[str | None, typer.Option(help="The name that the pages are searched under.")]
 Url = Annotated[str | None, typer.Option(help="The course's public address; citations are relative without it.")]
 Layout = Literal["s1", "s2"]
 User = Annotated[str, typer.Argument(help="The reader's id, as `authenticate` gives it.", show_default=False)]
 Tenant = Annotated[str, typer.Option(help="The reader's tenant, where there are several.", show_default="none")]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
+AlwaysJson = Annotated[bool, typer.Option("--json", help="As without: it is always JSON.")]
 Embedder = Annotated[
     str | None, typer.Option(help="none, openai:NAME, fastembed:NAME or cohere:NAME.", show_default="none")
 ]
@@ -78,6 +82,7 @@ def serve(
         bool | None, typer.Option("--allow-anonymous", help="Let readers ask without signing in.", show_default=False)
     ] = None,
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Index DOCS, if given, and serve the chat."""
     from chatkit_rag import console
@@ -97,6 +102,7 @@ def serve(
         refresh=refresh,
         allow_anonymous=allow_anonymous,
         data_dir=data_dir,
+        config=config,
     )
     console.serve(settings, docs)
 
@@ -135,7 +141,9 @@ def index(
     activate: Annotated[
         str | None, typer.Option(help="Serve this generation again, and index nothing.", show_default=False)
     ] = None,
+    json: AlwaysJson = False,  # noqa: ARG001 - every command takes it
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Bring the index in step with DOCS, and print what was done as JSON."""
     from chatkit_rag import console
@@ -150,7 +158,9 @@ def index(
         dry_run=dry_run,
         keep=keep,
     )
-    settings = Settings.read(url=url, site=site, language=language, embedder=embedder, qdrant_url=to, data_dir=data_dir)
+    settings = Settings.read(
+        url=url, site=site, language=language, embedder=embedder, qdrant_url=to, data_dir=data_dir, config=config
+    )
     if activate is not None:
         console.activate(settings, activate)
     elif docs is None:
@@ -168,13 +178,15 @@ def search(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Number of passages.")] = 5,
     site: Annotated[str | None, typer.Option(help="Search this site only.")] = None,
     embedder: Embedder = None,
+    json: AlwaysJson = False,  # noqa: ARG001 - every command takes it
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Search the indexed pages, and print the passages as JSON."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    console.search(Settings.read(embedder=embedder, data_dir=data_dir), query, limit=limit, site=site)
+    console.search(Settings.read(embedder=embedder, data_dir=data_dir, config=config), query, limit=limit, site=site)
 
 
 @app.command()
@@ -188,12 +200,13 @@ def ask(
     ] = None,
     embedder: Embedder = None,
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Answer QUESTION from the indexed pages, with its sources below."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    settings = Settings.read(model=model, embedder=embedder, data_dir=data_dir)
+    settings = Settings.read(model=model, embedder=embedder, data_dir=data_dir, config=config)
     console.ask(settings, question, thread_id=thread, as_json=as_json)
 
 
@@ -212,13 +225,15 @@ def evaluate(
     ] = None,
     language: Language = None,
     embedder: Embedder = None,
+    json: AlwaysJson = False,  # noqa: ARG001 - every command takes it
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Measure search, or the indexed course's answers, and print the figures as JSON; misses go to stderr."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    settings = Settings.read(language=language, embedder=embedder, data_dir=data_dir)
+    settings = Settings.read(language=language, embedder=embedder, data_dir=data_dir, config=config)
     if beir is not None and golden is None:
         good = console.evaluate_search(settings, beir, at_least or ())
     elif golden is not None and beir is None:
@@ -244,12 +259,13 @@ def migrate(
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken over, and do nothing.")] = False,
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Bring the tables of DATABASE_URL to the newest version, or take over the threads of an earlier assistant."""
     from chatkit_rag import console
     from chatkit_rag.settings import Settings
 
-    settings = Settings.read(data_dir=data_dir)
+    settings = Settings.read(data_dir=data_dir, config=config)
     if import_from is None:
         if layout or tenant_from or dry_run:
             raise typer.BadParameter("--layout, --tenant-from and --dry-run go with --import-from")
@@ -262,12 +278,12 @@ def migrate(
 
 
 @app.command()
-def purge(*, json: Json = False, data_dir: DataDir = None) -> None:
+def purge(*, json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Remove what retention says must go, and what nobody can use any more; a running server does so every day."""
     from chatkit_rag import console_privacy
     from chatkit_rag.settings import Settings
 
-    console_privacy.purge(Settings.read(data_dir=data_dir), json=json)
+    console_privacy.purge(Settings.read(data_dir=data_dir, config=config), json=json)
 
 
 @users.command()
@@ -275,14 +291,15 @@ def export(
     user: User,
     *,
     tenant: Tenant = "",
-    json: Annotated[bool, typer.Option("--json", help="As without: it is always JSON.")] = False,  # noqa: ARG001 - every command takes it
+    json: AlwaysJson = False,  # noqa: ARG001 - every command takes it
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Print everything that is held of USER as JSON."""
     from chatkit_rag import console_privacy
     from chatkit_rag.settings import Settings
 
-    console_privacy.export_user(Settings.read(data_dir=data_dir), user, tenant)
+    console_privacy.export_user(Settings.read(data_dir=data_dir, config=config), user, tenant)
 
 
 @users.command()
@@ -293,12 +310,13 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
     data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Delete everything that is held of USER: threads, files, feedback."""
     from chatkit_rag import console_privacy
     from chatkit_rag.settings import Settings
 
-    settings = Settings.read(data_dir=data_dir)
+    settings = Settings.read(data_dir=data_dir, config=config)
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("nobody can be asked here: say --yes")

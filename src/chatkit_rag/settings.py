@@ -1,6 +1,7 @@
 """Settings, from arguments, the environment, `.env` and `chatkit-rag.toml`: the only reader of the environment."""
 
 import os
+import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -205,14 +207,22 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
 
     @classmethod
-    def read(cls, **arguments: Any) -> "Settings":
-        """The settings, with `arguments` that are not None on top.
+    def read(cls, *, config: Path | None = None, **arguments: Any) -> "Settings":
+        """The settings, with `arguments` that are not None on top, from the file `config` instead of the usual one.
 
         Raises:
-            ConfigurationError: a value is not what its setting takes.
+            ConfigurationError: a value is not what its setting takes, or the file cannot be read.
         """
+        if config is not None and not config.is_file():
+            raise ConfigurationError(f"there is no file {config}: --config names the settings to read")
+        # Where the file is, pydantic-settings asks the class.
+        settings = cls if config is None else type(cls.__name__, (cls,), {"model_config": {"toml_file": config}})
         try:
-            return cls(**{name: value for name, value in arguments.items() if value is not None})
+            return settings(**{name: value for name, value in arguments.items() if value is not None})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+            raise ConfigurationError(f"{config or FILE} cannot be read as TOML: {exc}") from exc
+        except SettingsError as exc:
+            raise ConfigurationError(f"{exc}: it is JSON") from exc
         except ValidationError as exc:
             lines = [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()]
             raise ConfigurationError("a setting has a value that it cannot take:\n" + "\n".join(lines)) from exc

@@ -271,7 +271,7 @@ class TestSites:
     async def test_private_addresses_are_refused_unless_they_are_allowed(self, index: EdgeIndex, site: Site):
         url = publish(site, ["a"])
 
-        with pytest.raises(IngestionError, match="this machine's own"):
+        with pytest.raises(IngestionError, match="this machine's own; --allow-private"):
             await ingest(url, index)
 
         assert site.hits == []
@@ -291,6 +291,31 @@ class TestDocuments:
         assert counts(report) == (1, 0, 1, 1)
         assert [record.document.path for record in await index.records()] == ["/b", "/c", "/x"]
         assert (await index.search("about c", where=Filter(site="one"))).hits[0].passage.metadata == {"version": "1"}
+
+    async def test_what_cannot_be_kept_is_named_and_the_others_go_on(self, index: EdgeIndex):
+        async def documents() -> AsyncIterator[Document]:
+            text = (Section(heading_path=("A",), blocks=("Text.",)),)
+            yield Document(path="/a", title="A", sections=text)
+            yield Document(path="/a", title="Again", sections=text, source="cms/17")
+            yield Document(path="/b", title="B", sections=text, metadata={"by": object()})
+            yield Document(path="/c", title="\ud800", sections=text)
+
+        report = await ingest(documents(), index)
+
+        assert [hit.passage.title for hit in (await index.search("text")).hits] == ["A"]
+        reasons = {skipped.page: skipped.reason for skipped in report.skipped}
+        assert reasons.keys() == {"cms/17", "/b", "/c"}
+        assert "one address, /a" in reasons["cms/17"]
+        assert "no JSON" in reasons["/b"]
+
+    @pytest.mark.parametrize(("include", "told"), [(["week-9/*"], "--include"), ([], "there is none")])
+    async def test_nothing_to_index_is_an_error_that_says_why(self, index: EdgeIndex, include: list[str], told: str):
+        async def documents() -> AsyncIterator[Document]:
+            if include:
+                yield Document(path="/a", title="A", sections=())
+
+        with pytest.raises(IngestionError, match=told):
+            await ingest(documents(), index, include=include)
 
     async def test_of_two_readings_at_once_none_undoes_the_other(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -107,7 +107,8 @@ def _refusal(address: IPv4Address | IPv6Address, *, allow_private: bool) -> str:
         return "is a translation of another"
     for network, kind, allowed in _RANGES:
         if address in network:
-            return "" if allowed and allow_private else f"is {kind}"
+            advice = "; --allow-private allows it" if allowed else ""
+            return "" if allowed and allow_private else f"is {kind}{advice}"
     public = address.is_global and (address.version == 4 or address in _PUBLIC_IPV6)
     return "" if public else "is not public"
 

@@ -18,7 +18,7 @@ from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.folders import SkippedPage
 from chatkit_rag.ingestion.journal import Journal
 from chatkit_rag.ingestion.passages import cut_passages
-from chatkit_rag.ingestion.sites import PageRead, ReadingPlan, read_folder
+from chatkit_rag.ingestion.sites import PageRead, ReadingPlan, read_folder, two_at_one_address
 from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.retrieval.manifest import PageRecord
 
@@ -130,7 +130,8 @@ async def ingest(
         reading.keep_unread(before)
         if not reading.now:
             reasons = "".join(f"\n  {page.page}: {page.reason}" for page in reading.skipped)
-            raise IngestionError(f"no page could be indexed{reasons}")
+            wanted = " that fits the patterns of --include and --exclude" if include or exclude else ""
+            raise IngestionError(f"no page could be indexed{reasons or f': there is none{wanted}'}")
         added = reading.now.keys() - before.keys()
         removed = before.keys() - reading.now.keys()
         changed = {
@@ -182,7 +183,12 @@ class _Reading:
         if isinstance(page, SkippedPage):
             self.skipped.append(page)
             return None
-        record = self._record(page.document, before)
+        try:
+            record = self._record(page.document, before)
+        except TypeError as error:  # a document of the caller's own may hold anything
+            reason = f"it holds what is no JSON, in its text or its metadata: {error}"
+            self.skipped.append(SkippedPage(page.document.source or page.document.path, reason))
+            return None
         record = replace(record, origin=page.origin)
         path = page.document.path
         self.now[path] = record
@@ -267,12 +273,21 @@ async def _pages(
     fetching: FetchOptions | None,
 ) -> AsyncIterator[PageRead | SkippedPage]:
     if isinstance(source, AsyncIterable):
+        taken: dict[str, str] = {}
         async for document in source:
-            if plan.wants(document.source or document.path):
-                yield PageRead(document=document)
+            name = document.source or document.path
+            if not plan.wants(name):
+                continue
+            if first := taken.get(document.path):
+                yield two_at_one_address(first, name, document.path)
+                continue
+            taken[document.path] = name
+            yield PageRead(document=document)
     elif is_address(source):
         async for page in read_url(str(source), base_url=url, plan=plan, options=fetching):
             yield page
+    elif "://" in str(source):
+        raise IngestionError(f"{source} cannot be read: name a folder, or an address of http or https")
     else:
         reading = read_folder(Path(source), kind=kind, plan=plan)
         while some := await anyio.to_thread.run_sync(lambda: list(islice(reading, _AT_ONCE))):

@@ -89,7 +89,7 @@ def was_read_like_now(origin: Origin) -> bool:
 
 def two_at_one_address(first: str, second: str, path: str) -> SkippedPage:
     """What is said of the second of two pages with one address."""
-    return SkippedPage(second, f"{first} and {second} have one address, {path}: give one of them another slug")
+    return SkippedPage(second, f"{first} and {second} have one address, {path}: give one of them another")
 
 
 def _read_all(
