@@ -7,6 +7,7 @@ import pytest
 from loopback_site import Answer, Site, serving_site
 
 from chatkit_rag.errors import IngestionError
+from chatkit_rag.ingestion import crawling
 from chatkit_rag.ingestion.crawling import read_url
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.folders import SkippedPage
@@ -276,3 +277,18 @@ async def test_a_server_that_goes_away_is_not_asked_for_page_after_page(site: Si
     assert len(pages) == 20
     assert len(site.hits) == 34
     assert "168 were not asked for" in skipped[f"{site.address}/page-032"]
+
+
+async def test_no_more_pages_are_looked_at_than_a_site_has(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(crawling, "_MOST_PAGES", 3)
+    here = site.address
+    site.answers["/sitemap.xml"] = Answer.sitemap(*(f"http://elsewhere.example/{number}" for number in range(9)))
+    site.answers["/index.xml"] = Answer.sitemap(f"{here}/a.xml", f"{here}/sitemap.xml", kind="sitemapindex")
+    site.answers["/a.xml"] = Answer.sitemap(f"{here}/a")
+    site.answers["/a"] = Answer.page("A")
+
+    pages, skipped = await read(f"{here}/index.xml")
+
+    assert [page.document.title for page in pages] == ["A"]
+    assert len(skipped) == 3
+    assert "more than 3 pages" in skipped["http://elsewhere.example/2"]

@@ -4,6 +4,7 @@ import os
 import resource
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ from loopback_site import Answer, Site, serving_site
 
 from chatkit_rag.documents import Document, Section
 from chatkit_rag.errors import IngestionError
-from chatkit_rag.ingestion import docusaurus
+from chatkit_rag.ingestion import docusaurus, pipeline
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, Progress, ingest
 from chatkit_rag.retrieval.edge import EdgeIndex
@@ -316,6 +317,20 @@ class TestDocuments:
 
         with pytest.raises(IngestionError, match=told):
             await ingest(documents(), index, include=include)
+
+    async def test_more_text_than_memory_has_room_for_is_an_error(
+        self, index: EdgeIndex, monkeypatch: pytest.MonkeyPatch
+    ):
+        async def endless() -> AsyncIterator[Document]:
+            for number in count():
+                section = Section(heading_path=("A",), blocks=("Text. " * 100,))
+                yield Document(path=f"/{number}", title="A", sections=(section,))
+
+        monkeypatch.setattr(pipeline, "_MOST_TEXT", 10_000)
+        with pytest.raises(IngestionError, match="nothing was done"):
+            await ingest(endless(), index)
+
+        assert await index.generation() == ""
 
     async def test_of_two_readings_at_once_none_undoes_the_other(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

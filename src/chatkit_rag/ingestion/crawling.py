@@ -159,8 +159,11 @@ class _Crawl:
         for url in urls:
             if url in seen or not self._plan.wants(url):
                 continue
+            if reason := _over(len(seen) + 1, _MOST_PAGES, "pages"):
+                yield SkippedPage(url, reason, partial=True)
+                return
             seen.add(url)
-            if reason := self._why_not(url) or _over(len(seen), _MOST_PAGES, "pages"):
+            if reason := self._why_not(url):
                 yield SkippedPage(url, reason)
             else:
                 yield _Entry(url, self._plan.known.get(url))

@@ -26,6 +26,8 @@ _AT_ONCE = 32
 """Pages that are read in one visit to a thread: an unchanged page takes less time than the way there."""
 _FEW = 5
 """So many pages may always go."""
+_MOST_TEXT = 500_000_000
+"""Characters of one site, which take some four times as much memory."""
 _MOST_REMOVED = 0.5
 """A larger share of a site's pages goes only when that is asked for: it looks as if half of the site were missing."""
 
@@ -174,6 +176,8 @@ class _Reading:
     total: int | None = None
     count: int = 0
     """The passages of the pages that were read."""
+    text: int = 0
+    """Their characters."""
 
     def expect(self, pages: int) -> None:
         self.total = pages
@@ -191,6 +195,12 @@ class _Reading:
             return None
         record = replace(record, origin=page.origin)
         path = page.document.path
+        self.text += sum(len(block) for section in page.document.sections for block in section.blocks)
+        if self.text > _MOST_TEXT:
+            raise IngestionError(
+                f"the pages hold more than {_MOST_TEXT / 1e6:g} MB of text, and nothing was done: "
+                "leave some out with --include or --exclude"
+            )
         self.now[path] = record
         self.count += record.passages
         if self.on_progress is not None:

@@ -78,7 +78,9 @@ class _Archive:
         try:
             OpenGeneration.open(Published(place, 0)).close()
         except IndexUnreadable as exc:
-            raise IndexUnreadable(f"{self.source} is no index that can be served here: {exc}") from exc
+            # What is damaged here is of no use to mend: it is gone when this is told.
+            reason = exc.__cause__ if isinstance(exc.__cause__, IndexUnreadable) else "it holds something else"
+            raise IndexUnreadable(f"{self.source} is no index that can be served here: {reason}") from exc
 
     async def _download(self, part: Path, before: dict[str, Any]) -> dict[str, Any] | None:
         """Writes what is there now to `part`, and returns what it is; None where that is the same as before."""
