@@ -165,6 +165,23 @@ class TestCutting:
         assert cut_blocks((words(100), fence, words(100))) == [words(100), fence, words(100)]
         assert any(piece.count("code - line") == 200 for piece in cut_blocks((in_a_list,)))
 
+    @pytest.mark.parametrize("line", ["one line of a log", "", "x" * 50_000])
+    def test_unless_it_is_longer_than_a_model_could_be_given(self, line: str):
+        code = "\n".join(f"{number} {line}" for number in range(20_000 if len(line) < 100 else 4))
+
+        pieces = cut_blocks((f"The log:\n\n```text\n{code}\n```", "The end."))
+
+        assert max(map(len, pieces)) < 21_000
+        assert all(piece.count("```") == 2 for piece in pieces if "```" in piece)
+        kept = [line for piece in pieces for line in piece.split("\n") if not line.startswith("```")]
+        assert "".join(kept) == f"The log:{code}The end.".replace("\n", "")
+
+    def test_a_word_without_an_end_is_no_passage_of_its_length(self):
+        pieces = cut_blocks(("Data: " + "x" * 1_000_000,))
+
+        assert max(map(len, pieces)) <= 20_000
+        assert "".join(pieces).count("x") == 1_000_000
+
     @pytest.mark.parametrize("size", [30, 150, 400])
     def test_a_fence_stays_with_the_words_that_introduce_it(self, size: int):
         fence = f"```text\n{words(size)}\n```"

@@ -2,7 +2,7 @@
 
 A section of up to 220 words is one passage. A longer one is cut between blocks into passages of 150 to 220 words
 that are as even as its blocks allow; a block that is longer than that itself is cut at its items, rows or sentences.
-Code fences stay whole, however long.
+Code fences stay whole, unless they are longer than anything that a model could be given.
 """
 
 import json
@@ -23,6 +23,8 @@ LEAST_WORDS = 150
 """What a piece of a longer section holds at least, where its blocks allow it."""
 
 _NAMESPACE = uuid.UUID("5c3ac07e-3d0e-5b7c-8a53-0d6a3b6f9f0e")
+_LONGEST = 20_000
+"""Characters of a passage: logs and data in a fence, or in a word without an end, go on for megabytes."""
 _SHORT_INTRODUCTION = 60
 """What may stand before a fence that is too long already."""
 _CRUMB = 20
@@ -75,8 +77,34 @@ def cut_blocks(blocks: tuple[str, ...]) -> list[str]:
     parts = [part for block in blocks for part in _whole(block)]
     if sum(part.words for part in parts) > MOST_WORDS:
         parts = _gathered([piece for part in parts for piece in _split(part)])
-        return [_join(piece) for piece in _even_pieces(parts)]
-    return [_join(parts)] if parts else []
+        return [text for piece in _even_pieces(parts) for text in _bounded(_join(piece))]
+    return [*_bounded(_join(parts))] if parts else []
+
+
+def _bounded(text: str) -> Iterator[str]:
+    """The text, where it has at most 20,000 characters; else runs of its lines, a fence opened again in each."""
+    if len(text) <= _LONGEST:
+        yield text
+        return
+    run: list[str] = []
+    size = 0
+    opening = fence = ""
+    for line in text.split("\n"):
+        found = _FENCE.match(line)
+        closes = bool(fence and found and found[1].startswith(fence))
+        for start in range(0, max(len(line), 1), _LONGEST):
+            piece = line[start : start + _LONGEST]
+            if run and not closes and size + len(piece) > _LONGEST:
+                yield "\n".join([*run, fence] if fence else run)
+                run = [opening] if fence else []
+                size = 0
+            run.append(piece)
+            size += len(piece) + 1
+        if closes:
+            fence = ""
+        elif found and not fence:
+            opening, fence = (line if len(line) < _LONGEST // 100 else found[1]), found[1]
+    yield "\n".join(run)
 
 
 def count_words(text: str) -> int:

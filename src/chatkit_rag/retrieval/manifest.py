@@ -9,7 +9,7 @@ import orjson
 
 from chatkit_rag.documents import Document, Section
 
-PASSAGES_FORMAT = 4
+PASSAGES_FORMAT = 5
 """Raised when the same page would be cut or analysed in another way than before: every page then counts as changed."""
 
 
