@@ -235,6 +235,8 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["index", "a-file.md"], "is a file"),
         (["index", "empty"], "holds no page"),
         (["index", "ftp://example.org/"], "http or https"),
+        (["index", "http://[::1"], "no address"),
+        (["index", ""], "name a folder"),
         (["index", "pages", "--include", "week-9/*"], "--include"),
         (["search", "anything"], "chatkit-rag index"),
         (["ask", "anything"], "chatkit-rag index"),

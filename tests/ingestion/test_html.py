@@ -228,6 +228,7 @@ class TestBuiltFolders:
             ("a/b.html", "", "/a/b.html", ""),
             ("a/b.html", "https://x.example/a/b.html", "/a/b.html", ""),
             ("a/b.html", "https://x.example/a/b", "/a/b", ""),
+            ("a/b.html", "http://[::1", "/a/b.html", ""),
             (
                 "a/ماڈیول/index.html",
                 "https://x.example/a/%D9%85%D8%A7%DA%88%DB%8C%D9%88%D9%84/",

@@ -269,6 +269,19 @@ class TestSites:
         assert report.pages == 1
         assert not {"/guide/b", "/blog/c"} & set(site.hits)
 
+    async def test_what_is_no_address_stops_no_crawl(self, index: EdgeIndex, site: Site):
+        here = site.address
+        site.answers["/sitemap.xml"] = Answer.sitemap("http://[::1", f"{here}/moved", f"{here}/a", f"{here}/b")
+        site.answers["/moved"] = Answer.redirect("http://[::1")
+        site.answers["/a"] = Answer.page("A")
+        page = str(Answer.page("B").body)
+        site.answers["/b"] = Answer(page.replace("<body>", '<link rel="canonical" href="http://[::1"><body>'))
+
+        report = await ingest(f"{here}/sitemap.xml", index, fetching=OPTIONS, exclude=["c/*"])
+
+        assert report.pages == 2
+        assert {skipped.page for skipped in report.skipped} == {"http://[::1", f"{here}/moved"}
+
     async def test_private_addresses_are_refused_unless_they_are_allowed(self, index: EdgeIndex, site: Site):
         url = publish(site, ["a"])
 

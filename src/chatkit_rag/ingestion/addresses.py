@@ -3,7 +3,7 @@
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 _NEVER = {
     "link-local, where clouds keep their secrets": ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32"),
@@ -82,6 +82,26 @@ def read_address(url: str) -> Address:
         raise BadAddress("there is no port 0")
     origin = Origin(parts.scheme, _host(parts), port or _PORTS[parts.scheme])
     return Address(origin, quote(parts.path or "/", safe=_PATH), quote(parts.query, safe=_PATH + "?"))
+
+
+def path_of(url: str) -> str:
+    """The path of what should be a URL, without its escapes; empty where it is none."""
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:
+        return ""
+
+
+def target_of(url: str, location: str) -> str:
+    """Where a redirect from `url` leads.
+
+    Raises:
+        BadAddress: to nothing that is an address.
+    """
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise BadAddress(f"it redirects to what is no address: {error}") from error
 
 
 def refusal(number: str, *, allow_private: bool = False) -> str:

@@ -6,9 +6,9 @@ Pure: which files there are is `folders`' to say.
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 from chatkit_rag.documents import Document
+from chatkit_rag.ingestion.addresses import path_of
 from chatkit_rag.ingestion.docusaurus import with_places
 from chatkit_rag.ingestion.html import HtmlPage, read_html
 from chatkit_rag.ingestion.html_tree import decode_html
@@ -70,7 +70,7 @@ def _address(place: PurePosixPath, canonical: str) -> str:
     whole = f"/{place}"
     shorter = [whole.removesuffix(place.name), whole.removesuffix(f"/{place.name}")] if _is_index(place) else []
     without_suffix = whole.removesuffix(place.suffix)
-    own = unquote(urlsplit(canonical).path)
+    own = path_of(canonical)
     for address in filter(None, shorter or (whole, without_suffix)):
         if own.endswith(address):
             return address

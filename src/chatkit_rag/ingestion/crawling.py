@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import anyio
 import anyio.to_thread
 from protego import Protego
 
 from chatkit_rag.errors import IngestionError
-from chatkit_rag.ingestion.addresses import BadAddress, read_address
+from chatkit_rag.ingestion.addresses import BadAddress, path_of, read_address
 from chatkit_rag.ingestion.built import built_document
 from chatkit_rag.ingestion.fetching import USER_AGENT, Fetched, FetchFailed, FetchOptions, SiteFetcher, unpack
 from chatkit_rag.ingestion.folders import SkippedPage
@@ -80,7 +80,7 @@ class _Crawl:
 
     def __init__(self, fetcher: SiteFetcher, base_url: str, plan: ReadingPlan, options: FetchOptions) -> None:
         self._fetcher = fetcher
-        self._base_path = _path_of(base_url)
+        self._base_path = path_of(base_url).rstrip("/")
         self._plan = plan
         self._options = options
         self._robots = Protego.parse("")
@@ -244,7 +244,7 @@ class _Crawl:
             return PageRead(document=record.document, origin=origin)
         if fetched.content_type not in ("text/html", "application/xhtml+xml"):
             raise BrokenPage(f"it is no HTML page, but {fetched.content_type}")
-        path = unquote(urlsplit(fetched.url).path)
+        path = path_of(fetched.url)
         page = read_html(
             decode_html(fetched.data, charset=fetched.charset), fallback=path.strip("/").rpartition("/")[2]
         )
@@ -262,7 +262,3 @@ def _over(count: int, most: int, what: str) -> str:
 def _unpacked(fetched: Fetched) -> bytes:
     """A sitemap's XML, which may itself be a gzip file."""
     return unpack(fetched.data, most_bytes=_SITEMAP_BYTES) if fetched.data.startswith(_GZIP) else fetched.data
-
-
-def _path_of(url: str) -> str:
-    return unquote(urlsplit(url).path).rstrip("/") if url else ""

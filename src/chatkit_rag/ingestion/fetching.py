@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin
 
 import aiohttp
 import anyio
 
-from chatkit_rag.ingestion.addresses import Address, BadAddress, Origin, read_address, refusal
+from chatkit_rag.ingestion.addresses import Address, BadAddress, Origin, read_address, refusal, target_of
 from chatkit_rag.ingestion.folders import MOST_BYTES, too_large
 from chatkit_rag.ingestion.resolving import CheckedResolver, Resolve, is_not_resolved, refusal_behind, system_resolve
 
@@ -169,7 +168,7 @@ class SiteFetcher:
             target = await self._request(address, conditions, most_bytes)
             if isinstance(target, Fetched):
                 return target
-            address = self._checked(urljoin(address.url, target))
+            address = self._checked(target_of(address.url, target))
 
     def _checked(self, url: str) -> Address:
         address = read_address(url)

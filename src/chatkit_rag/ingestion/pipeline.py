@@ -7,12 +7,13 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 
 from chatkit_rag.documents import Document, Passage
 from chatkit_rag.errors import IngestionError
+from chatkit_rag.ingestion.addresses import path_of
 from chatkit_rag.ingestion.crawling import read_url
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.folders import SkippedPage
@@ -256,7 +257,7 @@ def _cut(records: Sequence[PageRecord]) -> Iterator[Passage]:
 
 def _wants(page: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """Whether a file's place, or an address or its path, fits the patterns."""
-    names = {page, unquote(urlsplit(page).path).strip("/")} if "://" in page else {page}
+    names = {page, path_of(page).strip("/")} if "://" in page else {page}
 
     def fits(patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
@@ -270,7 +271,10 @@ def is_address(source: object) -> bool:
 
 
 def _root(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise IngestionError(f"{url} was not fetched: it is no address: {error}") from error
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -296,8 +300,8 @@ async def _pages(
     elif is_address(source):
         async for page in read_url(str(source), base_url=url, plan=plan, options=fetching):
             yield page
-    elif "://" in str(source):
-        raise IngestionError(f"{source} cannot be read: name a folder, or an address of http or https")
+    elif "://" in str(source) or not str(source):
+        raise IngestionError(f"{str(source)!r} cannot be read: name a folder, or an address of http or https")
     else:
         reading = read_folder(Path(source), kind=kind, plan=plan)
         while some := await anyio.to_thread.run_sync(lambda: list(islice(reading, _AT_ONCE))):
