@@ -85,7 +85,7 @@ def serve(
     config: Config = None,
 ) -> None:
     """Index DOCS, if given, and serve the chat."""
-    from chatkit_rag import console
+    from chatkit_rag.console import serving
     from chatkit_rag.settings import Settings
 
     settings = Settings.read(
@@ -104,7 +104,7 @@ def serve(
         data_dir=data_dir,
         config=config,
     )
-    console.serve(settings, docs)
+    serving.serve(settings, docs)
 
 
 @app.command()
@@ -146,10 +146,10 @@ def index(
     config: Config = None,
 ) -> None:
     """Bring the index in step with DOCS, and print what was done as JSON."""
-    from chatkit_rag import console
+    from chatkit_rag.console import indexing
     from chatkit_rag.settings import Settings
 
-    choice = console.IndexChoice(
+    choice = indexing.IndexChoice(
         kind=kind,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
@@ -162,13 +162,13 @@ def index(
         url=url, site=site, language=language, embedder=embedder, qdrant_url=to, data_dir=data_dir, config=config
     )
     if activate is not None:
-        console.activate(settings, activate)
+        indexing.activate(settings, activate)
     elif docs is None:
         raise typer.BadParameter(
             "a folder or an address is needed, unless --activate names a generation", param_hint="DOCS"
         )
     else:
-        console.index(settings, docs, choice, output=output)
+        indexing.index(settings, docs, choice, output=output)
 
 
 @app.command()
@@ -183,10 +183,10 @@ def search(
     config: Config = None,
 ) -> None:
     """Search the indexed pages, and print the passages as JSON."""
-    from chatkit_rag import console
+    from chatkit_rag.console import answers
     from chatkit_rag.settings import Settings
 
-    console.search(Settings.read(embedder=embedder, data_dir=data_dir, config=config), query, limit=limit, site=site)
+    answers.search(Settings.read(embedder=embedder, data_dir=data_dir, config=config), query, limit=limit, site=site)
 
 
 @app.command()
@@ -203,11 +203,11 @@ def ask(
     config: Config = None,
 ) -> None:
     """Answer QUESTION from the indexed pages, with its sources below."""
-    from chatkit_rag import console
+    from chatkit_rag.console import answers
     from chatkit_rag.settings import Settings
 
     settings = Settings.read(model=model, embedder=embedder, data_dir=data_dir, config=config)
-    console.ask(settings, question, thread_id=thread, as_json=as_json)
+    answers.ask(settings, question, thread_id=thread, as_json=as_json)
 
 
 @app.command()
@@ -230,14 +230,14 @@ def evaluate(
     config: Config = None,
 ) -> None:
     """Measure search, or the indexed course's answers, and print the figures as JSON; misses go to stderr."""
-    from chatkit_rag import console
+    from chatkit_rag.console import measuring
     from chatkit_rag.settings import Settings
 
     settings = Settings.read(language=language, embedder=embedder, data_dir=data_dir, config=config)
     if beir is not None and golden is None:
-        good = console.evaluate_search(settings, beir, at_least or ())
+        good = measuring.evaluate_search(settings, beir, at_least or ())
     elif golden is not None and beir is None:
-        good = console.evaluate_course(settings, golden, at_least or ())
+        good = measuring.evaluate_course(settings, golden, at_least or ())
     else:
         raise typer.BadParameter("give one of --beir and --golden")
     if not good:
@@ -262,28 +262,28 @@ def migrate(
     config: Config = None,
 ) -> None:
     """Bring the tables of DATABASE_URL to the newest version, or take over the threads of an earlier assistant."""
-    from chatkit_rag import console
+    from chatkit_rag.console import threads
     from chatkit_rag.settings import Settings
 
     settings = Settings.read(data_dir=data_dir, config=config)
     if import_from is None:
         if layout or tenant_from or dry_run:
             raise typer.BadParameter("--layout, --tenant-from and --dry-run go with --import-from")
-        console.migrate(settings, sql=sql)
+        threads.migrate(settings, sql=sql)
         return
     if sql:
         raise typer.BadParameter("--sql does not go with --import-from")
-    choice = console.ImportChoice(url=import_from, layout=layout, tenant_from=tenant_from, dry_run=dry_run)
-    console.import_threads(settings, choice)
+    choice = threads.ImportChoice(url=import_from, layout=layout, tenant_from=tenant_from, dry_run=dry_run)
+    threads.import_threads(settings, choice)
 
 
 @app.command()
 def purge(*, json: Json = False, data_dir: DataDir = None, config: Config = None) -> None:
     """Remove what retention says must go, and what nobody can use any more; a running server does so every day."""
-    from chatkit_rag import console_privacy
+    from chatkit_rag.console import readers
     from chatkit_rag.settings import Settings
 
-    console_privacy.purge(Settings.read(data_dir=data_dir, config=config), json=json)
+    readers.purge(Settings.read(data_dir=data_dir, config=config), json=json)
 
 
 @users.command()
@@ -296,10 +296,10 @@ def export(
     config: Config = None,
 ) -> None:
     """Print everything that is held of USER as JSON."""
-    from chatkit_rag import console_privacy
+    from chatkit_rag.console import readers
     from chatkit_rag.settings import Settings
 
-    console_privacy.export_user(Settings.read(data_dir=data_dir, config=config), user, tenant)
+    readers.export_user(Settings.read(data_dir=data_dir, config=config), user, tenant)
 
 
 @users.command()
@@ -313,7 +313,7 @@ def delete(
     config: Config = None,
 ) -> None:
     """Delete everything that is held of USER: threads, files, feedback."""
-    from chatkit_rag import console_privacy
+    from chatkit_rag.console import readers
     from chatkit_rag.settings import Settings
 
     settings = Settings.read(data_dir=data_dir, config=config)
@@ -321,7 +321,7 @@ def delete(
         if not sys.stdin.isatty():
             raise typer.BadParameter("nobody can be asked here: say --yes")
         typer.confirm(f"Delete everything that is held of {user!r}? It cannot be brought back.", abort=True, err=True)
-    console_privacy.delete_user(settings, user, tenant, json=json)
+    readers.delete_user(settings, user, tenant, json=json)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the commands about readers do on a terminal: `purge`, `users export` and `users delete`."""
+"""What `purge`, `users export` and `users delete` do."""
 
 import asyncio
 import json as json_
@@ -6,10 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-import orjson
 from chatkit.store import AttachmentStore
-from rich.console import Console
 
+from chatkit_rag.console.terminal import out, print_json
 from chatkit_rag.context import Principal, RequestContext, utc_now
 from chatkit_rag.errors import ConfigurationError
 from chatkit_rag.settings import Settings
@@ -20,8 +19,6 @@ from chatkit_rag.wiring import attachment_store_to_clear, build_store, retention
 Result = TypeVar("Result")
 Files = AttachmentStore[RequestContext] | None
 
-_out = Console(soft_wrap=True, highlight=False, markup=False)
-
 
 def purge(settings: Settings, *, json: bool) -> None:
     """Removes what is too old, and says how much."""
@@ -31,12 +28,12 @@ def purge(settings: Settings, *, json: bool) -> None:
 
     purged = _with_stores(settings, work)
     if json:
-        _print_json(purged.to_json())
+        print_json(purged.to_json())
         return
     kept = "kept for ever" if settings.retention_days is None else f"kept for {settings.retention_days} days"
-    _out.print(f"Threads    {purged.threads} removed; they are {kept}")
-    _out.print(f"Files      {purged.attachments} removed that are in no thread")
-    _out.print(f"Expired    {purged.expired} leases, remembered requests and marks of deleted readers removed")
+    out.print(f"Threads    {purged.threads} removed; they are {kept}")
+    out.print(f"Files      {purged.attachments} removed that are in no thread")
+    out.print(f"Expired    {purged.expired} leases, remembered requests and marks of deleted readers removed")
 
 
 def export_user(settings: Settings, user: str, tenant: str) -> None:
@@ -46,7 +43,7 @@ def export_user(settings: Settings, user: str, tenant: str) -> None:
     async def work(store: Store, _files: Files) -> None:
         async with aclosing(privacy.export_user(store, principal)) as holdings:
             async for piece in _document(principal, holdings):
-                _out.file.write(piece)
+                out.file.write(piece)
 
     _with_stores(settings, work)
 
@@ -61,9 +58,9 @@ def delete_user(settings: Settings, user: str, tenant: str, *, json: bool) -> No
     deleted = _with_stores(settings, work)
     if json:
         gone = {"threads": deleted.threads, "attachments": deleted.attachments}
-        _print_json({"tenant": tenant, "user": user, **gone})
+        print_json({"tenant": tenant, "user": user, **gone})
     else:
-        _out.print(f"Deleted    {user}: {deleted.threads} threads, {deleted.attachments} files")
+        out.print(f"Deleted    {user}: {deleted.threads} threads, {deleted.attachments} files")
 
 
 def _reader(user: str, tenant: str) -> Principal:
@@ -106,7 +103,3 @@ async def _document(principal: Principal, holdings: AsyncGenerator[privacy.Holdi
 def _json(document: dict[str, Any]) -> str:
     # Not orjson's, which refuses integers beyond 64 bits: metadata may hold any.
     return json_.dumps(document, ensure_ascii=False)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    _out.print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
