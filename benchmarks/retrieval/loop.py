@@ -1,6 +1,7 @@
 """How long the event loop of a server stands still while another generation is built in its data directory."""
 
 import asyncio
+import gc
 import multiprocessing
 import tempfile
 import time
@@ -33,6 +34,7 @@ async def _pauses(passages: list[Passage], asked: list[str]) -> dict[str, float]
             await index.publish([], passages)
             for question in asked:
                 await index.search(question)
+            gc.freeze()  # as `serve` does when it starts
             found = {"alone": await _longest(index, asked, asyncio.sleep(2))}
             builder = _CONTEXT.Process(target=_build, args=(folder, len(passages)))
             builder.start()
