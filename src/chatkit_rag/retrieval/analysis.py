@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from operator import eq, itemgetter
+from operator import eq, itemgetter, xor
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -234,7 +234,7 @@ def phrases(terms: Sequence[int]) -> list[int]:
     """
     # A CRC is linear: that of two terms is that of each with zeros in the other's place.
     firsts, seconds = map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, terms[1:])
-    made = map(int.__xor__, firsts, seconds)
+    made = map(xor, firsts, seconds)
     if len(terms) > 1 and min(terms) >= _CHARACTERS and not any(map(eq, terms, terms[1:])):
         return list(made)
     return [

@@ -76,7 +76,9 @@ class Reading:
             self.sizes.append(len(occurrences))
             self.terms.extend(occurrences)
             self._occurrences.extend(occurrences.values())
-            words.update(headings[passage.heading_path].union(spelled_in(tokens)))
+            spelled = set(spelled_in(tokens))
+            spelled |= headings[passage.heading_path]
+            words.update(spelled)
         self.frequencies = Counter(self.terms)
         """Term or phrase -> passages that hold it."""
         self.counts = Counts(
