@@ -237,6 +237,7 @@ def test_several_workers_want_a_common_secret(tmp_path: Path):
         (["index", "ftp://example.org/"], "http or https"),
         (["index", "http://[::1"], "no address"),
         (["index", ""], "name a folder"),
+        (["index", "pages", "--to", "http://[::1"], "qdrant_url: "),
         (["index", "pages", "--include", "week-9/*"], "--include"),
         (["search", "anything"], "chatkit-rag index"),
         (["ask", "anything"], "chatkit-rag index"),

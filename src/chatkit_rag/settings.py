@@ -5,6 +5,7 @@ import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -151,6 +152,13 @@ class Settings(BaseSettings):
     def _is_whole_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address begins with https:// or http://")
+        return value
+
+    @field_validator("openai_base_url", "qdrant_url", "index")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        if value and "://" in value:
+            _ = urlsplit(value).port  # raises ValueError where it is none
         return value
 
     @field_validator("mcp_servers")
