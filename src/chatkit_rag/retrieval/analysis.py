@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from operator import eq, itemgetter, xor
+from operator import eq, itemgetter
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -234,9 +234,9 @@ def phrases(terms: Sequence[int]) -> list[int]:
     """
     # A CRC is linear: that of two terms is that of each with zeros in the other's place.
     firsts, seconds = map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, terms[1:])
-    made = map(xor, firsts, seconds)
+    made = [first ^ second for first, second in zip(firsts, seconds, strict=False)]
     if len(terms) > 1 and min(terms) >= _CHARACTERS and not any(map(eq, terms, terms[1:])):
-        return list(made)
+        return made
     return [
         phrase
         for phrase, (first, second) in zip(made, pairwise(terms), strict=True)
