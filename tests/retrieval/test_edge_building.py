@@ -20,6 +20,7 @@ from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.passage_file import PassageFile, write_passages
 from chatkit_rag.testing.index.part import WordsEmbedder
+from small_disk import Ballast, small_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +98,31 @@ async def test_where_no_process_can_be_started_it_is_written_here(tmp_path: Path
 
     assert (await index.search("word17")).hits[0].passage == passages()[17]
     await index.close()
+
+
+@pytest.mark.parametrize("megabytes_left", [0, 1])
+@pytest.mark.parametrize("memory", ["/dev/shm", "/nowhere"])
+async def test_a_full_disk_leaves_the_index_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, megabytes_left: int, memory: str
+):
+    monkeypatch.setattr(edge_processes, "_MEMORY", Path(memory))
+    with small_disk(megabytes=100) as disk:
+        ballast = Ballast(disk / "ballast")
+        index = await built(disk / "index")
+        reserve = disk / "reserve"
+        reserve.write_bytes(bytes(megabytes_left << 20))
+        await ballast.put()
+        reserve.unlink()
+
+        with pytest.raises((IndexError_, OSError), match=r"[Nn]o space"):
+            await index.publish([], passages(60))
+
+        assert (await index.search("word17")).hits[0].passage == passages()[17]
+        assert await index.generation() == "gen-1"
+        await ballast.drop()
+        await index.publish([], passages(60))
+        assert (await index.search("word59")).hits[0].passage == passages(60)[59]
+        await index.close()
 
 
 async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

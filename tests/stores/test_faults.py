@@ -6,11 +6,9 @@ A few rounds of each every time, and as many as a release should have seen in `n
 import asyncio
 import shutil
 import sqlite3
-import subprocess
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, closing
 from itertools import count
 from pathlib import Path
 from signal import SIGKILL
@@ -32,6 +30,7 @@ from chatkit_rag.stores.sql import SQLiteStore
 from postgres_proxy import Cutter, proxy_before
 from postgres_server import PostgresServer, postgres_server
 from protocol.frames import COVERED, ask
+from small_disk import Ballast, small_disk
 from stores.history import History, all_items
 from stores.writers import T0, store_at, writers, written
 
@@ -301,37 +300,3 @@ async def refused(writes: Iterator[Awaitable[None]]) -> None:
 
     with pytest.raises(StoreUnavailable):
         await write_all()
-
-
-class Ballast:
-    """A file that leaves nothing free on a disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    async def put(self) -> None:
-        with self._path.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-
-    async def drop(self) -> None:
-        self._path.unlink()
-
-
-@contextmanager
-def small_disk(*, megabytes: int) -> Iterator[Path]:
-    """A disk of its own size, where this process may mount one; not below pytest's folder, which is for one user."""
-    place = Path(tempfile.mkdtemp(prefix="chatkit-rag-disk-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", str(place)],
-        capture_output=True,
-        check=False,
-    )
-    try:
-        if mounted.returncode:
-            pytest.skip("no disk can be mounted here")
-        yield place
-    finally:
-        if not mounted.returncode:
-            subprocess.run(["umount", "--lazy", str(place)], check=True)
-        place.rmdir()

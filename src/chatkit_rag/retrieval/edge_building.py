@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.counting import Counts
-from chatkit_rag.retrieval.edge_processes import SliceProcess
+from chatkit_rag.retrieval.edge_processes import SliceProcess, has_room
 from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.knowledge import Knowledge
@@ -21,7 +21,7 @@ SLICES = "slices"
 
 _FEW = 300
 """Passages that are written by this process, which takes less time than to start another, and as they come: to open
-them stops the other threads for some 14 ms."""
+them stops the other threads for some 14 ms. Where room is scarce, another one is put at risk all the same."""
 _PROCESSES = 4
 _SHARE = 2_000
 """Passages that another process is started for."""
@@ -80,7 +80,7 @@ def build(place: Path, content: Content) -> None:
 def _share_out(place: Path, content: Content) -> list[Share]:
     """As many shares, alike in size, as can be written side by side; one at least."""
     passages = len(content.passages)
-    is_more = passages > _FEW
+    is_more = passages > _FEW or not has_room(place)
     number = min(-(-passages // _SHARE), os.cpu_count() or 1, _PROCESSES) if is_more else 1
     size = -(-passages // number)
     return [

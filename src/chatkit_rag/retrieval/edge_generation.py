@@ -55,7 +55,7 @@ class OpenGeneration:
             passages = PassageFile(path / PASSAGES)
             copy = PrivateCopy(path / SLICES)
         except IndexUnreadable as exc:
-            raise IndexUnreadable(f"{path} cannot be read: {exc}") from exc
+            raise IndexUnreadable(f"{path.parent} cannot be read: {exc}") from exc
         except (FileNotFoundError, AttributeError, KeyError, TypeError, ValueError) as exc:
             raise damaged(path.parent) from exc
         except OSError as exc:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pickle
 import shutil
+import signal
 import sys
 from array import array
 from collections.abc import Sequence
@@ -27,7 +28,10 @@ _COMMAND = (sys.executable, "-P", "-m", "chatkit_rag.retrieval.edge_worker")
 _MEMORY = Path("/dev/shm")  # noqa: S108 - for folders of our own, with names that nobody guesses
 """Where files are kept in memory, on Linux."""
 _ROOM = 256 * 1024**2
-"""Bytes that must be free there: a slice takes some ten million, and a process that finds none is killed."""
+"""Bytes that must be free where a slice is written, which takes some ten million: the engine maps its files into
+memory, so a process that finds no room is killed."""
+_NO_ROOM = (-signal.SIGBUS,) if hasattr(signal, "SIGBUS") else ()
+"""How a process ends that finds no room for a file that is mapped into its memory."""
 _SENT = 64
 """Vectors that are sent at once."""
 
@@ -44,7 +48,7 @@ class SliceProcess:
         self._share = share
         with ExitStack() as begun:
             command = [*_COMMAND]
-            if _has_room(_MEMORY):
+            if has_room(_MEMORY):
                 scratch = OwnFolder(_MEMORY)
                 begun.callback(scratch.remove)
                 command.append(str(scratch.path))
@@ -94,7 +98,10 @@ class SliceProcess:
     def _failure(self) -> IndexError_:
         """Waits for its end, and says why it ended where it should not have."""
         _, said = self._process.communicate()
-        why = said.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {self._process.returncode}"
+        status = self._process.returncode
+        why = said.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {status}"
+        if status in _NO_ROOM:
+            why = f"no space is left in {self._share.slices.parent.parent}"
         return IndexError_(f"the index cannot be written: {why}")
 
     def _end_process(self) -> None:
@@ -102,7 +109,8 @@ class SliceProcess:
         self._process.communicate()
 
 
-def _has_room(folder: Path) -> bool:
+def has_room(folder: Path) -> bool:
+    """Whether slices can be written in the folder without danger to the process that does."""
     try:
         return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
     except OSError:

@@ -89,7 +89,7 @@ class Generations:
         """
         if name not in self.names():
             kept = ", ".join(self.names()) or "none"
-            raise IndexMissing(f"there is no generation {name!r} in {self._directory}: {kept} is kept")
+            raise IndexMissing(f"there is no generation {name!r} in {self._directory} (kept: {kept})")
         with self._locked():
             self._point_at(name)
 

@@ -131,7 +131,7 @@ class MemoryIndex(GenerationIndex):
         """See `PassageIndex.activate`."""
         if generation not in self._generations:
             raise IndexMissing(
-                f"there is no generation {generation!r}: {', '.join(self._generations) or 'none'} is kept"
+                f"there is no generation {generation!r} (kept: {', '.join(self._generations) or 'none'})"
             )
         self._current = generation
 

@@ -178,7 +178,7 @@ class QdrantIndex(GenerationIndex):
         kept = await self.generations()
         if generation not in kept:
             there = ", ".join(kept) or "none"
-            raise IndexMissing(f"there is no generation {generation!r} of {self._alias!r}: {there} is kept")
+            raise IndexMissing(f"there is no generation {generation!r} of {self._alias!r} (kept: {there})")
         await self._server.point_at(f"{self._alias}-{generation}")
         await self._current(at_once=True)
 
