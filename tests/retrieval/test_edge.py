@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -18,11 +19,12 @@ import pytest
 
 from chatkit_rag.documents import Document, Passage, Section
 from chatkit_rag.errors import IndexError_, IndexUnreadable
-from chatkit_rag.retrieval import edge_generation, edge_slices, generations, knowledge
+from chatkit_rag.retrieval import edge, edge_generation, edge_slices, generations, knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.manifest import PageRecord
+from small_disk import Ballast, small_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -416,6 +418,52 @@ class TestTakingOver:
 async def _publish(folder: Path, pages: dict[str, tuple[str, str]], *, keep: int) -> str:
     async with EdgeIndex(folder, keep=keep) as index:
         return await index.publish(*course(pages))
+
+
+class TestWhatCannotBeOpened:
+    """A new generation that cannot be had leaves a server with the one that it has."""
+
+    @pytest.fixture(autouse=True)
+    def tried_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(edge, "_TRY_AGAIN_SECONDS", 0)
+
+    async def test_it_is_served_when_it_can_be_read_again(self, folder: Path, caplog: pytest.LogCaptureFixture):
+        async with EdgeIndex(folder) as index, EdgeIndex(folder) as builder:
+            await index.publish(*course({"/a": ("A", "An apple.")}))
+            await index.search("apple")
+            await builder.publish(*course({"/a": ("A", "A pear.")}))
+            file = folder / "gen-2" / "lexicon.json"
+            content = file.read_bytes()
+            file.unlink()
+
+            assert paths(await index.search("apple")) == ["/a"]
+            assert "the index before is served: the index in" in caplog.text
+            with pytest.raises(IndexUnreadable):
+                await index.activate("gen-2")
+
+            file.write_bytes(content)
+            assert paths(await index.search("pear")) == ["/a"]
+
+    async def test_a_full_disk_does_not_end_the_server(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        with small_disk(megabytes=60) as disk:
+            monkeypatch.setattr(tempfile, "tempdir", str(disk))
+            ballast = Ballast(disk / "ballast")
+            async with EdgeIndex(folder) as index, EdgeIndex(folder) as builder:
+                await index.publish(*course({"/a": ("A", "An apple.")}))
+                await index.search("apple")
+                await builder.publish(*course({"/a": ("A", "A pear.")}))
+                # There is room for a copy, and none for what the engine makes of it when it looks through its holes.
+                reserve = disk / "reserve"
+                reserve.write_bytes(bytes(4 << 20))
+                await ballast.put()
+                reserve.unlink()
+
+                assert paths(await index.search("apple")) == ["/a"]
+                with pytest.raises(IndexUnreadable, match="No space left on device"):
+                    await index.publish(*course({"/a": ("A", "A plum.")}))
+
+                await ballast.drop()
+                assert paths(await index.search("plum")) == ["/a"]
 
 
 class TestUnreadable:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def copy_ready(source: str, target: str) -> str:
             copy.seek(0)
             copy.read()
     return target
+
+
+def check_room(folder: Path) -> None:
+    """Raises OSError where the engine could find no room when it opens the copy in the folder, and be killed.
+
+    To look at a hole fills it where files are kept in memory, and the engine looks through all of the smaller files.
+    """
+    stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    small = [stat for stat in stats if stat.st_size <= _LOOKED_THROUGH]
+    missing = sum(stat.st_size - 512 * getattr(stat, "st_blocks", 0) for stat in small)
+    if shutil.disk_usage(folder).free < missing:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _written(file: int) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,8 @@ a fraction of a millisecond, and run where they are asked. The engine must be op
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -28,7 +30,11 @@ from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.vector_journal import JOURNAL, VectorJournal
 from chatkit_rag.retrieval.vectors import embed_changed
 
+_log = logging.getLogger(__name__)
+
 _Result = TypeVar("_Result")
+
+_TRY_AGAIN_SECONDS = 60.0
 
 
 class EdgeIndex(GenerationIndex):
@@ -56,6 +62,8 @@ class EdgeIndex(GenerationIndex):
         self._unpublished = VectorJournal(self._directory / JOURNAL)
         self._worker: ThreadPoolExecutor | None = None
         self._opened: OpenGeneration | None = None
+        self._refused: tuple[Published, float] | None = None
+        """What could not be opened, and until when it is not tried again."""
         # Not asyncio's, which serves the one event loop that it was first waited for in.
         self._opening = anyio.Lock(fast_acquire=True)
 
@@ -125,13 +133,13 @@ class EdgeIndex(GenerationIndex):
         if self._embedder is not None:
             await self._unpublished.clear()
         if self._opened is not None:  # who searches goes on with the new one; who only builds needs none
-            await self._current()
+            await self._current(or_before=False)
         return name
 
     async def activate(self, generation: str) -> None:
         """See `PassageIndex.activate`."""
         await asyncio.wrap_future(self._submit(partial(self._generations.activate, generation)))
-        await self._current()
+        await self._current(or_before=False)
 
     async def _knowledge(self, *, at_once: bool = False) -> Knowledge | None:  # noqa: ARG002 - to look costs nothing
         generation = await self._current()
@@ -151,24 +159,38 @@ class EdgeIndex(GenerationIndex):
 
         return kept
 
-    async def _current(self) -> "OpenGeneration | None":
-        """The generation that `CURRENT` names, opened; a swap happens between two searches, never within one."""
-        published = self._generations.current()
-        if self._opened is not None and self._opened.source == published:
+    async def _current(self, *, or_before: bool = True) -> "OpenGeneration | None":
+        """The generation that `CURRENT` names, opened; a swap happens between two searches, never within one.
+
+        One that cannot be opened is tried again each minute; `or_before` serves the one before meanwhile, if there is.
+        """
+        if self._serves(self._generations.current(), or_before=or_before):
             return self._opened
         async with self._opening:
             while (published := self._generations.current()) is not None:
-                if self._opened is not None and self._opened.source == published:
+                if self._serves(published, or_before=or_before):
                     break
                 try:
                     before, self._opened = self._opened, await self._open(published)
-                except IndexUnreadable:
-                    if self._generations.current() == published:
+                except IndexUnreadable as exc:
+                    if self._generations.current() != published:
+                        continue  # a builder removed it while it was read, and has named the next one
+                    if self._opened is None or not or_before:
                         raise
-                    continue  # a builder removed it while it was read, and has named the next one
+                    self._refused = published, time.monotonic() + _TRY_AGAIN_SECONDS
+                    _log.warning("the index before is served: %s", exc)
+                    break
                 if before is not None:
                     await asyncio.wrap_future(self._submit(before.close))
             return self._opened
+
+    def _serves(self, published: Published | None, *, or_before: bool) -> bool:
+        if self._opened is None or self._opened.source == published:
+            return self._opened is not None
+        if self._refused is None or not or_before:
+            return False
+        refused, until = self._refused
+        return refused == published and time.monotonic() < until
 
     async def _open(self, published: Published) -> "OpenGeneration":
         opening = self._submit(partial(OpenGeneration.open, published))

@@ -22,7 +22,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnreadable
-from chatkit_rag.retrieval.copying import copy_ready
+from chatkit_rag.retrieval.copying import check_room, copy_ready
 
 _CURRENT = "CURRENT"
 _PREFIX = "gen-"
@@ -179,6 +179,7 @@ class PrivateCopy:
         self.path = self._folder.path / "generation"
         try:
             shutil.copytree(generation, self.path, copy_function=copy_ready)
+            check_room(self.path)
         except BaseException:
             self.remove()
             raise
