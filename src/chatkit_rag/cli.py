@@ -258,6 +258,7 @@ def migrate(
         str, typer.Option(metavar="COLUMN", help="Its threads' column that says whose tenant's they are.")
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken over, and do nothing.")] = False,
+    json: Json = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
@@ -269,7 +270,7 @@ def migrate(
     if import_from is None:
         if layout or tenant_from or dry_run:
             raise typer.BadParameter("--layout, --tenant-from and --dry-run go with --import-from")
-        threads.migrate(settings, sql=sql)
+        threads.migrate(settings, sql=sql, json=json)
         return
     if sql:
         raise typer.BadParameter("--sql does not go with --import-from")

@@ -1,5 +1,6 @@
 """Making and renewing the tables: once, whoever begins, and never by code that is too old for them."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -316,9 +317,13 @@ class TestTheCommand:
         settings = {"DATABASE_URL": empty_url, "CHATKIT_RAG_DATABASE_SCHEMA": "robots"}
 
         done = run("migrate", cwd=tmp_path, env=settings)
+        again = run("migrate", "--json", cwd=tmp_path, env=settings)
 
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
         assert VERSIONS[-1] in done.stdout
+        said = json.loads(again.stdout)
+        assert (said["schema"], said["version"]) == ("robots", VERSIONS[-1])
+        assert said["database"] in done.stdout
         assert {row[0] for row in columns(postgres, empty_url)} == {"robots"}
 
     def test_it_prints_the_sql_without_any_database(
@@ -329,6 +334,8 @@ class TestTheCommand:
         app(["migrate", "--sql"], standalone_mode=False)
 
         assert capsys.readouterr().out == migration_script("chatkit_rag")
+        app(["migrate", "--sql", "--json"], standalone_mode=False)
+        assert json.loads(capsys.readouterr().out) == {"sql": migration_script("chatkit_rag")}
 
     def test_threads_in_a_file_need_none(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         monkeypatch.setenv("DATABASE_URL", "sqlite:///my.db")
@@ -336,6 +343,8 @@ class TestTheCommand:
         app(["migrate"], standalone_mode=False)
 
         assert "my.db needs no migration" in capsys.readouterr().out
+        app(["migrate", "--json"], standalone_mode=False)
+        assert json.loads(capsys.readouterr().out) == {"database": "my.db", "schema": None, "version": None}
 
     def test_what_cannot_be_used_is_one_line_without_the_password(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

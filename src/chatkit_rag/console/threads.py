@@ -21,20 +21,26 @@ class ImportChoice:
     dry_run: bool = False
 
 
-def migrate(settings: Settings, *, sql: bool) -> None:
+def migrate(settings: Settings, *, sql: bool, json: bool) -> None:
     """Brings the tables to the newest version, or prints what would make them."""
     from chatkit_rag.stores.postgres_schema import VERSIONS, migrate_at, migration_script
     from chatkit_rag.stores.postgres_urls import check_schema_name, read_url
 
     schema = check_schema_name(settings.database_schema)
     if sql:
-        out.print(migration_script(schema), end="")
-    elif url := settings.server_url:
+        script = migration_script(schema)
+        print_json({"sql": script}) if json else out.print(script, end="")
+        return
+    done: dict[str, str | None]
+    if url := settings.server_url:
         address = read_url(url)
         asyncio.run(migrate_at(address, schema))
-        out.print(f"The schema {schema} in {address.label} is of version {VERSIONS[-1]}")
+        done = {"database": address.label, "schema": schema, "version": VERSIONS[-1]}
+        said = f"The schema {schema} in {address.label} is of version {VERSIONS[-1]}"
     else:
-        out.print(f"{settings.threads_file} needs no migration: its tables are made when it is opened")
+        done = {"database": str(settings.threads_file), "schema": None, "version": None}
+        said = f"{settings.threads_file} needs no migration: its tables are made when it is opened"
+    print_json(done) if json else out.print(said)
 
 
 def import_threads(settings: Settings, choice: ImportChoice) -> None:
