@@ -113,7 +113,7 @@ def test_no_more_generations_are_kept_than_asked_for(docs: Path):
 
     assert last == "gen-3"
     assert refused.exit_code != 0
-    assert "gen-3 is kept" in str(refused.exception)
+    assert "(kept: gen-3)" in str(refused.exception)
 
 
 @pytest.mark.parametrize(
