@@ -2,8 +2,9 @@
 
 import math
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from huggingface_hub import constants
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import ConfigurationError, EmbeddingFailed, RerankingFailed
+from chatkit_rag.retrieval import vectors
 from chatkit_rag.retrieval.embedders import choose_embedder
 from chatkit_rag.retrieval.embedders.cohere_service import CohereEmbedder, CohereReranker
 from chatkit_rag.retrieval.embedders.local import FastEmbedEmbedder, FastEmbedReranker
 from chatkit_rag.retrieval.embedders.openai_interface import OpenAIEmbedder
-from chatkit_rag.retrieval.embedding import Embedder
+from chatkit_rag.retrieval.embedding import Embedder, Vector, check_vectors
 from chatkit_rag.retrieval.json_server import RequestOptions
 from chatkit_rag.retrieval.reranking import EndpointReranker, Reranker
 from chatkit_rag.testing import FakeModelServer, Fault
+from chatkit_rag.testing.index.part import WordsEmbedder
 from retrieval.models import SIZE, make_embedder, make_reranker
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +184,8 @@ class TestOpenAI:
             ([[1.0, 2.0], [1.0, None]], "no direction"),
             ([[0.0, 0.0], [1.0, 1.0]], "no direction"),
             ([[1.0, 1e308], [1.0, 1.0]], "no direction"),
+            ([[0.0, 1e20], [1.0, 1.0]], "no direction"),
+            ([[0.0, 1e-20], [1.0, 1.0]], "no direction"),
             ([["a", "b"], ["c", "d"]], "does not answer as"),
         ],
     )
@@ -327,3 +332,18 @@ class TestChoosing:
     async def test_a_missing_key_is_named(self, name: str, key: str):
         with pytest.raises(ConfigurationError, match=key):
             choose_embedder(name)
+
+
+async def test_all_vectors_are_checked_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch):
+    checked_in: dict[int, int] = {}
+
+    def noted(found: Sequence[Vector], **given: Any) -> None:
+        checked_in[len(found)] = threading.get_ident()
+        check_vectors(found, **given)
+
+    monkeypatch.setattr(vectors, "check_vectors", noted)
+
+    made = await vectors.embed_changed([passage(f"Text {number}.") for number in range(300)], WordsEmbedder(), None)
+
+    assert len(made) == 300
+    assert checked_in[300] != threading.get_ident()

@@ -54,6 +54,10 @@ def passage_text(passage: Passage) -> str:
     return f"{where}\n{passage.text}"
 
 
+_SHORTEST, _LONGEST = 1e-18, 1e18
+"""Between them lie the lengths of vectors; the square of others is 0 or infinite in 32 bits, in which engines count."""
+
+
 def check_vectors(vectors: Sequence[Vector], *, count: int, dimension: int | None, who: str) -> None:
     """Sees to it that there are `count` vectors, of `dimension` or at least of one, that can be compared.
 
@@ -69,6 +73,5 @@ def check_vectors(vectors: Sequence[Vector], *, count: int, dimension: int | Non
                 f"{who} gave a vector of {len(vector)} dimensions where {dimension} were expected: "
                 "is it the model that the index was built with?"
             )
-        length = math.fsum(value * value for value in vector)
-        if not math.isfinite(length) or length == 0:
+        if not _SHORTEST < math.hypot(*vector) < _LONGEST:
             raise EmbeddingFailed(f"{who} gave a vector that is no direction: all zeros, NaN or infinity")

@@ -3,6 +3,8 @@
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import anyio.to_thread
+
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.embedding import Embedder, Vector, check_vectors, passage_text
 from chatkit_rag.retrieval.knowledge import text_digest
@@ -31,16 +33,16 @@ async def embed_changed(
     Raises:
         EmbeddingFailed: the embedder fails, or its vectors cannot be compared with each other.
     """
-    digests: list[str] = []
+    # What takes long is done in a worker: whoever indexes may answer readers meanwhile.
+    digests = await anyio.to_thread.run_sync(lambda: list(map(text_digest, passages)))
     known: dict[str, Vector] = {}
     for start in range(0, len(passages), _LOOKED_UP):
-        batch = passages[start : start + _LOOKED_UP]
-        wanted = [text_digest(passage) for passage in batch]
+        batch = slice(start, start + _LOOKED_UP)
         if kept is not None:
-            known |= _compact(dict((await kept([passage.id for passage in batch])).values()))
+            known |= _compact(dict((await kept([passage.id for passage in passages[batch]])).values()))
         if journal is not None:
-            known |= await journal.find(embedder.signature, {digest for digest in wanted if digest not in known})
-        digests += wanted
+            unknown = {digest for digest in digests[batch] if digest not in known}
+            known |= await journal.find(embedder.signature, unknown)
     dimension = embedder.dimension or next((len(vector) for vector in known.values()), None)
     # Of equal texts the last one's: any would do.
     missing = {digest: passage for digest, passage in zip(digests, passages, strict=True) if digest not in known}
@@ -58,7 +60,9 @@ async def embed_changed(
             await journal.add(embedder.signature, new)
         known |= new
     vectors = [known[digest] for digest in digests]
-    check_vectors(vectors, count=len(passages), dimension=dimension, who=embedder.signature)
+    await anyio.to_thread.run_sync(
+        lambda: check_vectors(vectors, count=len(passages), dimension=dimension, who=embedder.signature)
+    )
     return vectors
 
 
