@@ -23,8 +23,8 @@ def serve(settings: Settings, docs: str | None) -> None:
         out.print(f"Indexed    {_summary(report)}")
     else:
         asyncio.run(_check_index(settings))
-    if docs is None and not is_indexed(settings):
-        out.print("Indexed    nothing yet: `chatkit-rag index FOLDER` fills the index, also while this server runs")
+        if not is_indexed(settings):
+            out.print("Indexed    nothing yet: `chatkit-rag index FOLDER` fills the index, also while this server runs")
     from chatkit_rag.serving import run  # the SDKs behind it take seconds to import: not before the first error is told
 
     run(settings, listening, say=out.print)
