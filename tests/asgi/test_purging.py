@@ -77,7 +77,7 @@ async def running() -> AsyncIterator[Any]:
 async def test_an_app_removes_what_is_older_than_its_retention_and_answers_meanwhile(
     store: Watched, course_index: EdgeIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("chatkit_rag.asgi.app.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("chatkit_rag.asgi.app.FIRST_SECONDS", (0.0, 0.0))
     caplog.set_level(logging.INFO)
     chat = app_over(store, course_index, retention=WEEK)
 
@@ -110,7 +110,7 @@ async def test_an_app_that_stops_before_its_first_purge_does_not_wait_for_it(sto
 async def test_an_app_can_be_started_again_and_purges_again(
     store: Watched, course_index: EdgeIndex, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("chatkit_rag.asgi.app.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("chatkit_rag.asgi.app.FIRST_SECONDS", (0.0, 0.0))
     chat = app_over(store, course_index)
 
     for _ in range(2):
@@ -124,7 +124,7 @@ async def test_an_app_can_be_started_again_and_purges_again(
 
 
 async def test_of_two_processes_over_one_store_one_purges(store: Watched):
-    purges = [DailyPurge(store, None, retention=WEEK, first=0.0) for _ in range(2)]
+    purges = [DailyPurge(store, None, retention=WEEK, first=(0.0, 0.0)) for _ in range(2)]
 
     done = [await purge.once() for purge in purges]
 
@@ -135,7 +135,7 @@ async def test_a_purge_that_fails_is_told_without_secrets_and_tried_again(
     store: Watched, running: Any, caplog: pytest.LogCaptureFixture
 ):
     store.failures = 1
-    purge = DailyPurge(store, None, retention=WEEK, first=0.0, every=0.01)
+    purge = DailyPurge(store, None, retention=WEEK, first=(0.0, 0.0), every=0.01)
 
     running(purge)
     with anyio.fail_after(10):

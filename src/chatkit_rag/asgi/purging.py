@@ -20,8 +20,9 @@ from chatkit_rag.stores.privacy import Purged, purge
 _log = logging.getLogger(__name__)
 
 DAY_SECONDS = 24 * 3600.0
-FIRST_SECONDS = 600.0
-"""Within this time of its start a process purges first: it may not run for a day."""
+FIRST_SECONDS = (60.0, 600.0)
+"""Between these after its start a process purges first: it may not run for a day, and in its first minute its readers
+have come back all at once."""
 _CLAIM = "daily purge"
 _CLAIMED = 0.8
 """Of the time to the next: shorter than that can be by chance."""
@@ -36,7 +37,7 @@ class DailyPurge:
         store: the threads.
         files: the bytes of attachments, where there are any.
         retention: how long after its newest item a thread is kept; None for ever.
-        first: seconds within which the first purge comes, at some moment.
+        first: seconds between which the first purge comes, at some moment.
         every: seconds from one to the next, more or less.
     """
 
@@ -46,7 +47,7 @@ class DailyPurge:
         files: AttachmentStore[RequestContext] | None,
         *,
         retention: timedelta | None,
-        first: float,
+        first: tuple[float, float],
         every: float = DAY_SECONDS,
     ) -> None:
         self._store = store
@@ -57,7 +58,7 @@ class DailyPurge:
 
     async def run(self) -> None:
         """Purges until it is cancelled; a purge that fails is logged, and tried again the next time."""
-        await asyncio.sleep(random.uniform(0, self._first))  # noqa: S311 - so that hosts do not come at once
+        await asyncio.sleep(random.uniform(*self._first))  # noqa: S311 - so that hosts do not come at once
         while True:
             try:
                 await self.once()
