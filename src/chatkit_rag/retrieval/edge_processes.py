@@ -32,6 +32,8 @@ _ROOM = 256 * 1024**2
 memory, so a process that finds no room is killed."""
 _NO_ROOM = (-signal.SIGBUS,) if hasattr(signal, "SIGBUS") else ()
 """How a process ends that finds no room for a file that is mapped into its memory."""
+_PATIENT = 10
+"""The priority of a process that others may keep waiting, as `nice` counts."""
 _SENT = 64
 """Vectors that are sent at once."""
 
@@ -53,6 +55,8 @@ class SliceProcess:
                 begun.callback(scratch.remove)
                 command.append(str(scratch.path))
             self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)  # noqa: S603 - our own module
+            if hasattr(os, "setpriority"):  # whoever answers readers on this machine goes first, also while it starts
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, _PATIENT)
             self._to_it = cast("BinaryIO", self._process.stdin)
             self._from_it = cast("BinaryIO", self._process.stdout)
             begun.callback(self._end_process)

@@ -7,7 +7,6 @@ Everything comes and goes pickled.
 """
 
 import gc
-import os
 import pickle
 import signal
 import sys
@@ -23,8 +22,6 @@ from chatkit_rag.retrieval.embedding import Vector
 def main(incoming: BinaryIO, outgoing: BinaryIO, scratch: Path | None) -> int:
     """Does as the module says; 1 where what comes in ends in the middle, as it does when who sends it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: ours ends with its pipe
-    if hasattr(os, "nice"):
-        os.nice(10)  # whoever answers readers on this machine goes first
     gc.disable()  # there is none: everything here is flat, and made once
     try:
         share: Share = pickle.load(incoming)  # noqa: S301 - from the process that started this one
