@@ -16,6 +16,7 @@ from chatkit_rag.retrieval import Retriever
 from chatkit_rag.retrieval.analysis import Analyser, question_vector
 from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.edge import EdgeIndex
+from chatkit_rag.retrieval.segmentation import words
 
 TOP = 10
 
@@ -145,12 +146,11 @@ class QdrantLocal(Contender):
             vectors_config=dense if self.hybrid else {},
             sparse_vectors_config={"terms": models.SparseVectorParams(modifier=models.Modifier.IDF)},
         )
-        analyser = Analyser()
-        reading = Reading(passages, analyser)
-        self.analyser = Analyser(average_length=reading.counts.average_length)
+        self.analyser = Analyser()
+        reading = Reading(passages, self.analyser)
         meanings = vectors(len(passages), seed=1) if self.hybrid else []
         points: list[Any] = []
-        terms = reading.vectors(self.analyser.average_length)
+        terms = reading.vectors(reading.counts.average_length)
         for number, (passage, own) in enumerate(zip(passages, terms, strict=True)):
             vector: dict[str, Any] = {"terms": self._sparse(own)}
             if self.hybrid:
@@ -160,7 +160,7 @@ class QdrantLocal(Contender):
             self.client.upsert("passages", points[start : start + 64])
 
     def query(self, question: str, vector: list[float], limit: int = TOP) -> list[str]:
-        terms = self._sparse(question_vector(self.analyser.question_terms(question)))
+        terms = self._sparse(question_vector(self.analyser.question_terms(words(question))))
         models = self.models
         if self.hybrid:
             found = self.client.query_points(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -117,9 +117,11 @@ def first_within(passages: Iterable[Passage], characters: int) -> list[Passage]:
     return shown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A passage that was found, and how well it fits; scores compare within one result only."""
+class Hit(NamedTuple):
+    """A passage that was found, and how well it fits; scores compare within one result only.
+
+    A tuple, which is made in a third of the time: hundreds are for every question.
+    """
 
     passage: Passage
     score: float

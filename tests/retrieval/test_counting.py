@@ -22,9 +22,9 @@ PASSAGES = st.lists(st.builds(passage, TEXTS.map(" ".join), st.sampled_from(["Ga
 class TestReading:
     @given(PASSAGES, st.floats(1, 50))
     def test_vectors_are_those_of_the_analyser(self, passages: list[Passage], average_length: float):
-        analyser = Analyser(average_length=average_length)
+        vectors = [ANALYSER.passage(one, average_length=average_length) for one in passages]
 
-        assert list(Reading(passages, ANALYSER).vectors(average_length)) == [analyser.passage(one) for one in passages]
+        assert list(Reading(passages, ANALYSER).vectors(average_length)) == vectors
 
     @given(PASSAGES, st.integers(0, 6))
     def test_two_parts_count_to_what_the_whole_does(self, passages: list[Passage], cut: int):

@@ -454,7 +454,7 @@ class TestWhatCannotBeOpened:
                 await builder.publish(*course({"/a": ("A", "A pear.")}))
                 # There is room for a copy, and none for what the engine makes of it when it looks through its holes.
                 reserve = disk / "reserve"
-                reserve.write_bytes(bytes(4 << 20))
+                reserve.write_bytes(bytes(1 << 20))
                 await ballast.put()
                 reserve.unlink()
 

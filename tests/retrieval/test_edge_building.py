@@ -129,7 +129,8 @@ async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(edge_slices, "_SLICE", 300)
     index = await built(tmp_path)
     await index.close()
-    shutil.rmtree(tmp_path / "gen-1" / "slices" / "00000016")
+    _, second, *_ = sorted((tmp_path / "gen-1" / "slices").iterdir())
+    shutil.rmtree(second)
 
     with pytest.raises(IndexUnreadable, match="is damaged; remove"):
         await index.open()
@@ -158,6 +159,7 @@ class TestSliceProcess:
             slices=tmp_path / "slices",
             language="english",
             dimension=0,
+            has_sites=False,
             is_ordered=True,
         )
 

@@ -12,7 +12,7 @@ from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.edge_processes import SliceProcess, has_room
 from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
 from chatkit_rag.retrieval.embedding import Vector
-from chatkit_rag.retrieval.knowledge import Knowledge
+from chatkit_rag.retrieval.knowledge import Knowledge, shared_by
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.retrieval.passage_file import write_passages
 
@@ -83,6 +83,7 @@ def _share_out(place: Path, content: Content) -> list[Share]:
     is_more = passages > _FEW or not has_room(place)
     number = min(-(-passages // _SHARE), os.cpu_count() or 1, _PROCESSES) if is_more else 1
     size = -(-passages // number)
+    has_sites = not shared_by(content.passages)
     return [
         Share(
             passages=place / PASSAGES,
@@ -90,6 +91,7 @@ def _share_out(place: Path, content: Content) -> list[Share]:
             slices=place / SLICES,
             language=content.language,
             dimension=content.dimension,
+            has_sites=has_sites,
             is_ordered=is_more,
         )
         for start in range(0, max(passages, 1), max(size, 1))

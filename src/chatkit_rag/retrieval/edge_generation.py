@@ -82,13 +82,14 @@ class OpenGeneration:
         for slice_ in self.slices:
             slice_.close()
             time.sleep(_BREATH)
+        self.knowledge.forget()
         self.passages.close()
         self.copy.remove()
 
     def search(self, query: str, vector: Vector | None, limit: int, where: Filter | None) -> Matches:
         """See `PassageIndex.search`."""
         knowledge = self.knowledge
-        restriction = where.to_qdrant(indexed=knowledge.fields) if where else {}
+        restriction = where.to_qdrant(indexed=knowledge.fields, shared=knowledge.shared) if where else {}
         if restriction is None:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import analyser_of
 from chatkit_rag.retrieval.copying import copy_sparse
 from chatkit_rag.retrieval.counting import Counts, Reading, rarity
 from chatkit_rag.retrieval.embedding import Vector
@@ -24,10 +24,10 @@ from chatkit_rag.retrieval.filters import flags
 from chatkit_rag.retrieval.index import MEANING, TERMS
 from chatkit_rag.retrieval.passage_file import PassageFile
 
-_SLICE = 80_000
+_SLICE = 60_000
 """What a slice may hold, counted by what it takes to open: its different terms, and `_PASSAGE` for each passage. A full
-one stops the other threads for some 15 ms."""
-_PASSAGE = 12
+one stops the other threads for some 11 ms."""
+_PASSAGE = 5
 _BATCH = 64
 """Passages a write: one of this size stops the other threads for a few milliseconds, of thousands for a second."""
 
@@ -44,6 +44,8 @@ class Share(NamedTuple):
     language: str
     dimension: int
     """Of the vectors; 0 where there are none."""
+    has_sites: bool
+    """Whether the generation's passages are of several sites."""
     is_ordered: bool
     """Whether slices are put in order, so that they are opened four times as fast and searched twice as fast. It takes
     longer than to write them."""
@@ -93,7 +95,7 @@ class SliceWriter:
 
     @cached_property
     def _reading(self) -> Reading:
-        return Reading(self._passages, Analyser(language=self._share.language))
+        return Reading(self._passages, analyser_of(self._share.language))
 
     def count(self) -> Counted:
         """Reads the share."""
@@ -116,7 +118,7 @@ class SliceWriter:
             vector: dict[str, Any] = {TERMS: engine.SparseVector(list(said.indices), list(weights))}
             if self._share.dimension:
                 vector[MEANING] = list(next(vectors))
-            yield engine.Point(row, vector, _payload(passage))
+            yield engine.Point(row, vector, _payload(passage, has_sites=self._share.has_sites))
 
     def _rarities(self, corpus: Corpus) -> dict[int, float]:
         elsewhere = [dict(zip(other.terms, other.numbers, strict=True)) for other in corpus.others]
@@ -127,7 +129,7 @@ class SliceWriter:
 
     def _write_slice(self, place: Path, points: Iterator[engine.Point]) -> None:
         made = place if self._scratch is None else self._scratch / place.name
-        shard = _create(made, self._share.dimension)
+        shard = _create(made, self._share)
         while batch := list(islice(points, _BATCH)):
             shard.update(engine.UpdateOperation.upsert_points(batch))
         if self._share.is_ordered:
@@ -153,9 +155,9 @@ class SliceWriter:
         return [rows[first : first + length] for first in range(0, len(rows), length)]
 
 
-def _create(place: Path, dimension: int) -> engine.EdgeShard:
+def _create(place: Path, share: Share) -> engine.EdgeShard:
     meaning = engine.EdgeVectorParams(
-        size=dimension,
+        size=share.dimension,
         distance=engine.Distance.Cosine,
         # Looked through as bytes; the nearest are then compared as they are (`edge_generation`).
         quantization_config=engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True),
@@ -164,7 +166,7 @@ def _create(place: Path, dimension: int) -> engine.EdgeShard:
     shard = engine.EdgeShard.create(
         str(place),
         engine.EdgeConfig(
-            vectors={MEANING: meaning} if dimension else None,
+            vectors={MEANING: meaning} if share.dimension else None,
             sparse_vectors={TERMS: engine.EdgeSparseVectorParams(memory=engine.Memory.Cached)},
             # No graph: a slice is small enough to be looked through, and nothing is missed.
             hnsw_config=engine.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
@@ -175,19 +177,21 @@ def _create(place: Path, dimension: int) -> engine.EdgeShard:
             max_search_threads=1,
         ),
     )
-    shard.update(engine.UpdateOperation.create_field_index("site", engine.KeywordIndexParams(is_tenant=True)))
+    if share.has_sites:  # the engine is never asked for a single one (see `Knowledge.shared`), and opens the sooner
+        shard.update(engine.UpdateOperation.create_field_index("site", engine.KeywordIndexParams(is_tenant=True)))
     return shard
 
 
-def _payload(passage: Passage) -> dict[str, Any]:
+def _payload(passage: Passage, *, has_sites: bool) -> dict[str, Any]:
     """What a passage may be filtered by."""
     payload: dict[str, Any] = {
-        "site": passage.site,
         "path": passage.path,
         "anchor": passage.anchor,
         "title": passage.title,
         "url": passage.url,
     }
+    if has_sites:
+        payload["site"] = passage.site
     if passage.metadata:
         payload["metadata"] = passage.metadata
         if truths := flags(passage.metadata):

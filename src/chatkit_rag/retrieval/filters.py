@@ -94,21 +94,24 @@ class Filter:
             for field, condition in self.conditions
         )
 
-    def to_qdrant(self, *, indexed: Iterable[str] | None = None) -> dict[str, Any] | None:
+    def to_qdrant(
+        self, *, indexed: Iterable[str] | None = None, shared: Mapping[str, str] | None = None
+    ) -> dict[str, Any] | None:
         """The filter as Qdrant's REST interface writes it; None where it admits no passage at all.
 
         Args:
             indexed: the metadata that passages have at all, where that is known. Conditions on others are decided
                 without the engine, which may be set up to refuse fields that it has no index of.
+            shared: fields that are the same in all passages, with their values. These are decided likewise.
         """
         there = None if indexed is None else {*indexed, *OWN}
+        same = shared or {}
         must: list[dict[str, Any]] = []
         for field, condition in self.conditions:
-            if there is not None and field not in there:
-                if not _holds(condition, []):
-                    return None
-                continue
-            must.append(_to_qdrant(field, condition))
+            if field not in same and (there is None or field in there):
+                must.append(_to_qdrant(field, condition))
+            elif not _holds(condition, values_of(same.get(field))):
+                return None
         return {"must": must} if must else {}
 
 

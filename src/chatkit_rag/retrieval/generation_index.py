@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Self
 
 from chatkit_rag.documents import Document, Passage
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector
+from chatkit_rag.retrieval.analysis import SparseVector, analyser_of
 from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.embedding import Embedder, Vector
 from chatkit_rag.retrieval.index import index_signature
@@ -62,7 +62,7 @@ class GenerationIndex(ABC):
         self, records: Sequence[PageRecord], passages: Sequence[Passage], vectors: Sequence[Vector]
     ) -> tuple[Knowledge, Iterator[SparseVector]]:
         """The knowledge of a generation to be, and what each of its passages is indexed under. For a worker."""
-        reading = Reading(passages, Analyser(language=self._language))
+        reading = Reading(passages, analyser_of(self._language))
         knowledge = Knowledge.of(
             records,
             passages,

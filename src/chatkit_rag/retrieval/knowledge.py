@@ -14,7 +14,7 @@ import orjson
 
 from chatkit_rag.documents import Hit, Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import Analyser, analyser_of
 from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.embedding import passage_text
 from chatkit_rag.retrieval.filters import field_kinds, flags
@@ -23,7 +23,7 @@ from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
 
-FORMAT = 4
+FORMAT = 5
 """Of a generation's files and points; raised when older code could not read them."""
 
 FILES = ("generation.json", "lexicon.json", "pages.jsonl")
@@ -71,6 +71,8 @@ class Knowledge:
     """In the order of their paths."""
     fields: Mapping[str, str]
     """The metadata that passages have -> the kind of its values; see `field_kinds`."""
+    shared: Mapping[str, str]
+    """The site of its passages, where all have the same: `{"site": ...}`."""
     embedder: str = ""
     """The signature of what its passages were embedded by; empty where they were not."""
     dimension: int = 0
@@ -91,7 +93,7 @@ class Knowledge:
     def of(
         cls,
         records: Sequence[PageRecord],
-        passages: Iterable[Passage],
+        passages: Sequence[Passage],
         counts: Counts,
         *,
         language: str,
@@ -100,10 +102,11 @@ class Knowledge:
     ) -> "Knowledge":
         """The knowledge of a generation to be, of whose passages all is counted."""
         return cls(
-            analyser=Analyser(language=language, average_length=counts.average_length),
+            analyser=analyser_of(language),
             lexicon=Lexicon(passages=counts.passages, frequencies=counts.terms, words=counts.words),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
+            shared=shared_by(passages),
             embedder=embedder,
             dimension=dimension,
         )
@@ -114,9 +117,9 @@ class Knowledge:
         about = {
             "format": FORMAT,
             "language": self.analyser.language,
-            "average_length": self.analyser.average_length,
             "passages": self.lexicon.passages,
             "fields": dict(self.fields),
+            "shared": dict(self.shared),
             "embedder": self.embedder,
             "dimension": self.dimension,
         }
@@ -141,7 +144,7 @@ class Knowledge:
             raise IndexUnreadable("it was written by an older chatkit-rag; remove it, and index the pages again")
         counts = orjson.loads(files["lexicon.json"])
         return cls(
-            analyser=Analyser(language=about["language"], average_length=about["average_length"]),
+            analyser=analyser_of(about["language"]),
             lexicon=Lexicon(
                 passages=about["passages"],
                 frequencies={int(term): frequency for term, frequency in counts["frequencies"].items()},
@@ -149,19 +152,25 @@ class Knowledge:
             ),
             records=load_records(files["pages.jsonl"]),
             fields=about.get("fields", {}),
+            shared=about["shared"],
             embedder=about.get("embedder", ""),
             dimension=about.get("dimension", 0),
         )
 
     def asked(self, query: str) -> Asked:
         """What a question asks for, with slips of typing mended."""
-        corrected = self.lexicon.corrected(query, self.analyser)
-        terms = self.analyser.question_terms(self.lexicon.understood(corrected, self.analyser))
-        return Asked(terms, self.lexicon.names(query, self.analyser))
+        meant = self.lexicon.understood(self.lexicon.corrected(query, self.analyser), self.analyser)
+        return Asked(self.analyser.question_terms(meant), self.lexicon.names(query, self.analyser))
 
     def get_to_know(self, id_: PointId, passage: Passage, before: str = "", after: str = "") -> None:
         """Remembers a passage, and the ids of those beside it: most of what a search costs is to make passages."""
         self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
+
+    def forget(self) -> None:
+        """Drops what it remembers of passages one by one; to free them all at once keeps the other threads waiting."""
+        for remembered in (self.known, self._terms):
+            while remembered:
+                remembered.popitem()
 
     def matches(self, asked: Asked, by_words: Iterable[Scored], by_meaning: Iterable[Scored]) -> Matches:
         """What was found, of points that are all known: agreement with the heading added, ties in order."""
@@ -183,8 +192,14 @@ class Knowledge:
         """The terms that a passage is indexed under."""
         terms = self._terms.get(passage.id)
         if terms is None:
-            terms = self._terms[passage.id] = frozenset(self.analyser.passage(passage).indices)
+            terms = self._terms[passage.id] = self.analyser.passage_terms(passage)
         return terms
+
+
+def shared_by(passages: Iterable[Passage]) -> Mapping[str, str]:
+    """`Knowledge.shared` of passages."""
+    sites = {passage.site for passage in passages}
+    return {"site": sites.pop()} if len(sites) == 1 else {}
 
 
 def make_payloads(passages: Sequence[Passage], *, embedded: bool) -> list[dict[str, Any]]:

@@ -5,17 +5,21 @@ From that, how well a heading fits a question, and whether the corpus answers it
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
+from chatkit_rag.memo import Memo
 from chatkit_rag.retrieval.analysis import Analyser, phrases
 from chatkit_rag.retrieval.counting import rarity
-from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, letters, words
+from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, is_word, letters, words
 
 _LEAST_COVERED = 0.25
 """The share of a question's weight below which a passage is about something else, however common its words are."""
+
+_REMEMBERED = 10_000
+"""Sets of terms whose weights are kept: those of headings, and of what they share with questions."""
 
 _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
@@ -34,34 +38,36 @@ class Lexicon:
     """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
     _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
+    _highest: float = field(init=False, repr=False, compare=False)
+    _weights: Memo[frozenset[int], float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_length: dict[int, list[str]] = {}
         for word in self.words:
             by_length.setdefault(len(word), []).append(word)
         object.__setattr__(self, "_by_length", by_length)
-        rarities = {term: self.rarity_at(frequency) for term, frequency in self.frequencies.items()}
+        rarities = {term: rarity(frequency, self.passages) for term, frequency in self.frequencies.items()}
         object.__setattr__(self, "_rarities", rarities)
+        object.__setattr__(self, "_highest", rarity(0, self.passages))
+        object.__setattr__(self, "_weights", Memo(self._weigh, most=_REMEMBERED))
 
     def rarity(self, term: int) -> float:
         """How rare a term is; the highest that there is where no passage holds it."""
-        known = self._rarities.get(term)
-        return self.rarity_at(0) if known is None else known
-
-    def rarity_at(self, frequency: int) -> float:
-        """The rarity of a term that so many passages hold."""
-        return rarity(frequency, self.passages)
+        return self._rarities.get(term, self._highest)
 
     def weight(self, terms: Iterable[int]) -> float:
         """The rarities of distinct terms, summed."""
-        return sum(map(self.rarity, set(terms)))
+        return self._weights[frozenset(terms)]
+
+    def _weigh(self, terms: frozenset[int]) -> float:
+        return sum(map(self._rarities.get, terms, repeat(self._highest)))
 
     def agreement(self, asked: Collection[int], heading: Collection[int]) -> float:
         """How well a heading says what is asked: 1 where it says that and nothing else, 0 where nothing of it.
 
         The harmonic mean of the heading's share in the question and the question's share in the heading, by weight.
         """
-        common = set(asked).intersection(heading)
+        common = frozenset(asked).intersection(heading)
         return 2 * self.weight(common) / (self.weight(asked) + self.weight(heading)) if common else 0.0
 
     def confidence(
@@ -81,14 +87,14 @@ class Lexicon:
             held: the terms of each of the best passages, its phrases among them.
             names: the phrases of each name that the question holds.
         """
-        terms = set(asked)
+        terms = frozenset(asked)
         if not terms:
             return 0.0
         passages = [frozenset(passage) for passage in held]
         whole = [any(passage.issuperset(name) for passage in passages) for name in names]
         covered = max((self.weight(terms & passage) for passage in passages), default=0.0)
-        known = [*(term in self.frequencies for term in terms), *whole]
-        share = covered / (self.weight(terms) + whole.count(False) * self.rarity_at(0))
+        known = [*map(self.frequencies.__contains__, terms), *whole]
+        share = covered / (self.weight(terms) + whole.count(False) * self._highest)
         if share < _LEAST_COVERED:
             return share
         return (share + sum(known) / len(known)) / 2
@@ -99,8 +105,8 @@ class Lexicon:
         found = [phrases([term for word in name for term in analyser.word_terms(word)]) for name in parts]
         return [name for name in found if name]
 
-    def corrected(self, question: str, analyser: Analyser) -> str:
-        """The question's words, with those that the corpus does not know replaced by the nearest that it does.
+    def corrected(self, question: str, analyser: Analyser) -> list[str]:
+        """The question's `words`, with those that the corpus does not know replaced by the nearest that it does.
 
         One slip is forgiven (letters swapped, changed, added or left out), two in long words; the first letter must
         stand, or be swapped with the second. Between equally near words the commoner one is taken, then the first by
@@ -112,17 +118,24 @@ class Lexicon:
         """
         others = analyser.names(question, is_found=lambda word: self._is_known(word, analyser))
         named = [name for name in others if self._is_known(name, analyser)]
-        return " ".join([*(self._corrected_word(word, analyser) for word in words(question)), *named])
+        meant: list[str] = []
+        for word in words(question):
+            if word not in self.words and is_unspaced(word):
+                cut = (piece for part in analyser.parts(word) for piece in self._cut(part, analyser))
+                meant.extend(filter(is_word, cut))
+            else:
+                meant.append(self._corrected_word(word, analyser))
+        return meant + named
 
-    def understood(self, question: str, analyser: Analyser) -> str:
-        """The question without words of other scripts that a course in Latin letters never uses.
+    def understood(self, asked: list[str], analyser: Analyser) -> list[str]:
+        """A question's words without those of other scripts that a course in Latin letters never uses.
 
         A reader may ask in their own language about what the course calls by Latin names. Their other words cannot be
         in it, so they say nothing of whether it covers the question.
         """
-        if question.isascii() or not analyser.is_latin:
-            return question
-        return " ".join(word for word in words(question) if is_latin(word) or self._is_known(word, analyser))
+        if not analyser.is_latin or all(map(str.isascii, asked)):
+            return asked
+        return [word for word in asked if is_latin(word) or self._is_known(word, analyser)]
 
     def _cut(self, word: str, analyser: Analyser) -> list[str]:
         found = letters(word)
@@ -145,8 +158,6 @@ class Lexicon:
         return any(term in self.frequencies for term in analyser.word_terms(word))
 
     def _corrected_word(self, word: str, analyser: Analyser) -> str:
-        if is_unspaced(word):
-            return " ".join(part for whole in analyser.parts(word) for part in self._cut(whole, analyser))
         if word in self.words or len(word) < _SHORT or not is_spelled(word):
             return word
         if not analyser.word_terms(word) or self._is_known(word, analyser):

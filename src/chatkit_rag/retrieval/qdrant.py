@@ -266,7 +266,7 @@ class QdrantIndex(GenerationIndex):
         self, served: _Served, query: str, vector: Vector | None, limit: int, where: Filter | None
     ) -> Matches:
         knowledge = served.knowledge
-        restriction = where.to_qdrant(indexed=knowledge.fields) if where else {}
+        restriction = where.to_qdrant(indexed=knowledge.fields, shared=knowledge.shared) if where else {}
         if restriction is None:
             return Matches()
         asked = knowledge.asked(query)

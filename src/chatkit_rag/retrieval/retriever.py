@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chatkit_rag.documents import Hit, Passage
@@ -171,7 +171,7 @@ class Retriever:
 
         def with_around(hit: Hit) -> Hit:
             around = found.get(hit.passage.id, Around())
-            return replace(hit, before=admitted(around.before), after=admitted(around.after))
+            return hit._replace(before=admitted(around.before), after=admitted(around.after))
 
         return [with_around(hit) for hit in hits]
 

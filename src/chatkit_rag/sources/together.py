@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Hit
@@ -51,4 +50,4 @@ async def _whatever_is_found(source: Source, question: str, context: RequestCont
 def _on_one_scale(hits: Sequence[Hit]) -> tuple[Hit, ...]:
     """The best of each source counts 1: scores compare within one result only."""
     best = max((hit.score for hit in hits), default=1.0) or 1.0
-    return tuple(replace(hit, score=hit.score / best) for hit in hits)
+    return tuple(hit._replace(score=hit.score / best) for hit in hits)
