@@ -22,8 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, pairwise
-from operator import eq, itemgetter
+from itertools import chain
+from operator import eq, itemgetter, xor
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -204,23 +204,29 @@ class Analyser:
         """How often a passage says each term and phrase, weighed by field; `text` are the `terms` of its text."""
         found: dict[int, float] = dict(Counter(chain(text, phrases(text))))
         around = self._around[passage.heading_path, passage.title, passage.path.rpartition("/")[0]]
-        emphasised = ((term, WEIGHTS.emphasis) for term in self.terms(_emphasised(passage.text)))
-        for term, weight in chain(around, emphasised):
+        for term, weight in around:
             found[term] = found.get(term, 0.0) + weight
+        if emphasised := _emphasised(passage.text):
+            for term in self.terms(emphasised):
+                found[term] = found.get(term, 0.0) + WEIGHTS.emphasis
         return found
 
     def _around_text(self, around: _Around) -> Sequence[tuple[int, float]]:
-        """The terms of a passage's headings and page, each with what it weighs; pieces of a section have the same."""
+        """The terms of a passage's headings and page, with what each weighs; pieces of a section have the same."""
         heading_path, title, section = around
         heading = self.terms(heading_path[-1])
         weight = WEIGHTS.title_as_heading if len(heading_path) == 1 else WEIGHTS.heading
         page = f"{title} {section.replace('-', ' ').replace('/', ' ')}"
-        return (
-            *((term, weight) for term in heading),
-            *((term, WEIGHTS.enclosing) for term in self.terms(" ".join(heading_path[1:-1]))),
-            *((term, WEIGHTS.page) for term in self.terms(page)),
-            *((term, WEIGHTS.heading) for term in phrases(heading)),
-        )
+        weighed: dict[int, float] = {}
+        for terms, each in (
+            (heading, weight),
+            (self.terms(" ".join(heading_path[1:-1])), WEIGHTS.enclosing),
+            (self.terms(page), WEIGHTS.page),
+            (phrases(heading), WEIGHTS.heading),
+        ):
+            for term in terms:
+                weighed[term] = weighed.get(term, 0.0) + each
+        return tuple(weighed.items())
 
     def question_terms(self, asked: Sequence[str]) -> list[int]:
         """What a question of such `words` is about, in order; all of its terms where it has asking words only."""
@@ -246,13 +252,13 @@ def phrases(terms: Sequence[int]) -> list[int]:
     Two that are the same are none, and neither are two single letters of Han, whose pair is a term already.
     """
     # A CRC is linear: that of two terms is that of each with zeros in the other's place.
-    firsts, seconds = map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, terms[1:])
-    made = [first ^ second for first, second in zip(firsts, seconds, strict=False)]
-    if len(terms) > 1 and min(terms) >= _CHARACTERS and not any(map(eq, terms, terms[1:])):
+    seconds = terms[1:]
+    made = list(map(xor, map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, seconds)))
+    if seconds and min(terms) >= _CHARACTERS and not any(map(eq, terms, seconds)):
         return made
     return [
         phrase
-        for phrase, (first, second) in zip(made, pairwise(terms), strict=True)
+        for phrase, first, second in zip(made, terms, seconds, strict=False)
         if first != second and (first >= _CHARACTERS or second >= _CHARACTERS)
     ]
 

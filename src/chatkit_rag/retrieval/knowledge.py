@@ -180,8 +180,8 @@ class Knowledge:
             known = self.known[id_]
             if not terms.isdisjoint(known.heading):
                 score *= 1 + _HEADING_BONUS * self.lexicon.agreement(terms, known.heading)  # noqa: PLW2901 - the same score
-            hits.append(Hit(passage=known.passage, score=score))
-        near = [Hit(passage=self.known[id_].passage, score=score) for id_, score in by_meaning]
+            hits.append(Hit(known.passage, score))
+        near = [Hit(self.known[id_].passage, score) for id_, score in by_meaning]
         hits.sort(key=by_score)
         near.sort(key=by_score)
         held = [self._held(hit.passage) for hit in hits[:_COVERING]]

@@ -101,7 +101,10 @@ class Lexicon:
 
     def names(self, question: str, analyser: Analyser) -> list[list[int]]:
         """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
-        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued_names(question))
+        glued = glued_names(question)
+        if not glued:
+            return []
+        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued)
         found = [phrases([term for word in name for term in analyser.word_terms(word)]) for name in parts]
         return [name for name in found if name]
 
@@ -120,7 +123,9 @@ class Lexicon:
         named = [name for name in others if self._is_known(name, analyser)]
         meant: list[str] = []
         for word in words(question):
-            if word not in self.words and is_unspaced(word):
+            if word in self.words:
+                meant.append(word)
+            elif is_unspaced(word):
                 cut = (piece for part in analyser.parts(word) for piece in self._cut(part, analyser))
                 meant.extend(filter(is_word, cut))
             else:
