@@ -19,11 +19,11 @@ was meant to be (`lexicon`).
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
-from operator import eq, itemgetter, xor
+from operator import eq, itemgetter
 from typing import Any, NamedTuple
 
 import qdrant_edge as engine
@@ -253,7 +253,8 @@ def phrases(terms: Sequence[int]) -> list[int]:
     """
     # A CRC is linear: that of two terms is that of each with zeros in the other's place.
     seconds = terms[1:]
-    made = list(map(xor, map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, seconds)))
+    halves = zip(map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, seconds), strict=False)
+    made = [first ^ second for first, second in halves]
     if seconds and min(terms) >= _CHARACTERS and not any(map(eq, terms, seconds)):
         return made
     return [
@@ -278,13 +279,12 @@ def is_phrase(term: int) -> bool:
     return bool(term & _PHRASE_BIT)
 
 
-def saturated(occurrences: Iterable[float], length: int, average_length: float) -> Iterator[float]:
+def saturated(occurrences: Collection[float], length: int, average_length: float) -> Iterator[float]:
     """What terms weigh that occur so often in a text of so many terms, where the average one has `average_length`."""
     damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * length / average_length)
-    found = list(occurrences)
     # Most terms are there once or twice.
-    weights = {often: often * (SATURATION + 1) / (often + damping) for often in set(found)}
-    return map(weights.__getitem__, found)
+    weights = {often: often * (SATURATION + 1) / (often + damping) for often in set(occurrences)}
+    return map(weights.__getitem__, occurrences)
 
 
 class _Stemmer:

@@ -7,8 +7,9 @@ have it. So passages are read first, in one process or in several; the counts ar
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import mul
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.memo import Memo
@@ -88,11 +89,19 @@ class Reading:
             words=words,
         )
 
-    def vectors(self, average_length: float) -> Iterator[SparseVector]:
-        """The vector of each passage, where the average one of the corpus has a text of so many terms."""
+    def vectors(self, average_length: float, rarities: Mapping[int, float] | None = None) -> Iterator[SparseVector]:
+        """The vector of each passage.
+
+        Args:
+            average_length: terms in the corpus's texts on average.
+            rarities: of terms and phrases, where the engine does not multiply by them when it searches.
+        """
         start = 0
         for length, size in zip(self._lengths, self.sizes, strict=True):
             own = slice(start, start + size)
             start += size
-            weights = saturated(self._occurrences[own], length, average_length)
-            yield SparseVector(tuple(self.terms[own]), tuple(weights))
+            terms = self.terms[own].tolist()
+            weights = saturated(self._occurrences[own].tolist(), length, average_length)
+            if rarities is not None:
+                weights = map(mul, weights, map(rarities.__getitem__, terms))
+            yield SparseVector(tuple(terms), tuple(weights))

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import islice
-from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,11 +110,9 @@ class SliceWriter:
 
     def _points(self, corpus: Corpus, vectors: Iterator[Vector]) -> Iterator[engine.Point]:
         # An engine knows how rare a term is in its own slice only, so the rarity among all passages is in the vectors.
-        rarities = self._rarities(corpus)
-        words = self._reading.vectors(corpus.average_length)
+        words = self._reading.vectors(corpus.average_length, self._rarities(corpus))
         for row, passage, said in zip(self._share.rows, self._passages, words, strict=True):
-            weights = map(mul, said.values, map(rarities.__getitem__, said.indices))
-            vector: dict[str, Any] = {TERMS: engine.SparseVector(list(said.indices), list(weights))}
+            vector: dict[str, Any] = {TERMS: engine.SparseVector(list(said.indices), list(said.values))}
             if self._share.dimension:
                 vector[MEANING] = list(next(vectors))
             yield engine.Point(row, vector, _payload(passage, has_sites=self._share.has_sites))
@@ -142,6 +139,9 @@ class SliceWriter:
 
     def _cut(self) -> list[range]:
         """The rows of each slice: as few slices as may be, alike in length."""
+        rows = self._share.rows
+        if len(self._reading.frequencies) + _PASSAGE * len(rows) <= _SLICE:
+            return [rows] if rows else []
         number, passages, held, start = 1, 0, set[int](), 0
         for size in self._reading.sizes:
             terms = self._reading.terms[start : start + size]
@@ -150,8 +150,7 @@ class SliceWriter:
             held.update(terms)
             if passages > 1 and len(held) + _PASSAGE * passages > _SLICE:
                 number, passages, held = number + 1, 1, set(terms)
-        rows = self._share.rows
-        length = max(1, -(-len(rows) // number))
+        length = -(-len(rows) // number)
         return [rows[first : first + length] for first in range(0, len(rows), length)]
 
 
