@@ -81,7 +81,7 @@ _PHRASE_BIT = 1 << 31
 _PHRASES = 1 << 15
 """Numbers that phrases share (feature hashing; Weinberger and others, 2009). A course has more phrases than all else,
 and an index takes the longer to open the more different numbers it holds. That three passages in a thousand seem to
-hold a phrase which they do not hold costs nothing: nDCG@10 moves by less than 0.001 on each of three collections."""
+hold a phrase which they do not hold costs next to nothing: nDCG@10 is 0.001 less on each of three collections."""
 _CHARACTERS = 0x110000
 """Below it are the numbers of single letters of Han, which are terms next to the pairs that they make."""
 
