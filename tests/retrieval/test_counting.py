@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, saturated
 from chatkit_rag.retrieval.counting import Counts, Reading, rarity
 
 ANALYSER = Analyser()
@@ -22,9 +22,12 @@ PASSAGES = st.lists(st.builds(passage, TEXTS.map(" ".join), st.sampled_from(["Ga
 class TestReading:
     @given(PASSAGES, st.floats(1, 50))
     def test_vectors_are_those_of_the_analyser(self, passages: list[Passage], average_length: float):
-        vectors = [ANALYSER.passage(one, average_length=average_length) for one in passages]
+        def vector(one: Passage) -> SparseVector:
+            text = ANALYSER.terms(one.text)
+            found = ANALYSER.occurrences(one, text)
+            return SparseVector(tuple(found), tuple(saturated(found.values(), len(text), average_length)))
 
-        assert list(Reading(passages, ANALYSER).vectors(average_length)) == vectors
+        assert list(Reading(passages, ANALYSER).vectors(average_length)) == [vector(one) for one in passages]
 
     @given(PASSAGES, st.integers(0, 6))
     def test_two_parts_count_to_what_the_whole_does(self, passages: list[Passage], cut: int):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
+from chatkit_rag.retrieval import segmentation
 from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.segmentation import glued_names, pieces, words
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
@@ -77,6 +79,12 @@ SCRIPTS = st.text(
 ANALYSERS = [Analyser(language=language) for language in ("english", "urdu", "hindi", "arabic", "chinese", "german")]
 
 
+@given(st.text("aZ_.:-1 é", max_size=12))
+def test_no_name_of_code_is_overlooked_where_there_may_be_none(text: str):
+    if segmentation._CODE.search(text):
+        assert segmentation._MAY_BE_CODE.search(text)
+
+
 @given(SCRIPTS | st.text(max_size=40))
 def test_words_are_words_again(text: str):
     found = words(text)
@@ -84,22 +92,24 @@ def test_words_are_words_again(text: str):
     assert words(" ".join(found)) == found
 
 
+def page(text: str) -> Passage:
+    return Passage(
+        id=str(uuid.UUID(int=1)),
+        path="/page",
+        anchor="",
+        title=text,
+        heading_path=(text, text),
+        text=f"{text} **{text}**",
+        url="/page",
+    )
+
+
 @given(SCRIPTS | st.text(max_size=40), st.sampled_from(ANALYSERS))
 def test_equal_text_has_equal_vectors_whatever_its_unicode_form(text: str, analyser: Analyser):
     vectors = [
         (
             analyser.question_terms(words(form)),
-            analyser.passage(
-                Passage(
-                    id=str(uuid.UUID(int=1)),
-                    path="/page",
-                    anchor="",
-                    title=form,
-                    heading_path=(form, form),
-                    text=f"{form} **{form}**",
-                    url="/page",
-                )
-            ),
+            *Reading([page(form)], analyser).vectors(100.0),
         )
         for form in (unicodedata.normalize(name, text) for name in FORMS)
     ]

@@ -190,12 +190,6 @@ class Analyser:
             return ()
         return (ord(piece),) if len(piece) == 1 else self._native.hashed(piece)
 
-    def passage(self, passage: Passage, *, average_length: float = 100.0) -> SparseVector:
-        """The vector that a passage is indexed under, where the corpus has texts of so many terms on average."""
-        text = self.terms(passage.text)
-        found = self.occurrences(passage, text)
-        return SparseVector(tuple(found), tuple(saturated(found.values(), len(text), average_length)))
-
     def passage_terms(self, passage: Passage) -> frozenset[int]:
         """The terms and phrases that a passage is indexed under."""
         return frozenset(self.occurrences(passage, self.terms(passage.text)))

@@ -10,8 +10,9 @@ import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexUnreadable
-from chatkit_rag.retrieval.analysis import SparseVector, question_vector
+from chatkit_rag.retrieval.analysis import question_vector
 from chatkit_rag.retrieval.edge_building import PASSAGES, SLICES
+from chatkit_rag.retrieval.edge_slices import engine_vector
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import PrivateCopy, Published, damaged
@@ -94,7 +95,7 @@ class OpenGeneration:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None
         asked = knowledge.asked(query)
-        by_words = self._nearest(_to_engine(question_vector(asked.terms)), TERMS, limit, filter_)
+        by_words = self._nearest(engine_vector(question_vector(asked.terms)), TERMS, limit, filter_)
         by_meaning: list[_Row] = []
         if vector is not None and len(vector) == knowledge.dimension:
             by_meaning = self._nearest(list(vector), MEANING, limit, filter_)
@@ -165,7 +166,3 @@ def _to_engine_condition(condition: Mapping[str, Any]) -> Any:
     of_time = any(isinstance(bound, str) for bound in bounds.values())
     kind: Any = engine.RangeDateTime if of_time else engine.RangeFloat
     return engine.FieldCondition(key=key, range=kind(**bounds))
-
-
-def _to_engine(vector: SparseVector) -> engine.SparseVector:
-    return engine.SparseVector(list(vector.indices), list(vector.values))

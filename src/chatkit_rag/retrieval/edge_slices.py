@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import qdrant_edge as engine
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import analyser_of
+from chatkit_rag.retrieval.analysis import SparseVector, analyser_of
 from chatkit_rag.retrieval.copying import copy_sparse
 from chatkit_rag.retrieval.counting import Counts, Reading, rarity
 from chatkit_rag.retrieval.embedding import Vector
@@ -112,7 +112,7 @@ class SliceWriter:
         # An engine knows how rare a term is in its own slice only, so the rarity among all passages is in the vectors.
         words = self._reading.vectors(corpus.average_length, self._rarities(corpus))
         for row, passage, said in zip(self._share.rows, self._passages, words, strict=True):
-            vector: dict[str, Any] = {TERMS: engine.SparseVector(list(said.indices), list(said.values))}
+            vector: dict[str, Any] = {TERMS: engine_vector(said)}
             if self._share.dimension:
                 vector[MEANING] = list(next(vectors))
             yield engine.Point(row, vector, _payload(passage, has_sites=self._share.has_sites))
@@ -152,6 +152,11 @@ class SliceWriter:
                 number, passages, held = number + 1, 1, set(terms)
         length = -(-len(rows) // number)
         return [rows[first : first + length] for first in range(0, len(rows), length)]
+
+
+def engine_vector(vector: SparseVector) -> engine.SparseVector:
+    """The vector as the engine takes it."""
+    return engine.SparseVector(list(vector.indices), list(vector.values))
 
 
 def _create(place: Path, share: Share) -> engine.EdgeShard:

@@ -5,7 +5,7 @@ From that, how well a heading fits a question, and whether the corpus answers it
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise, repeat
+from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
@@ -60,7 +60,7 @@ class Lexicon:
         return self._weights[frozenset(terms)]
 
     def _weigh(self, terms: frozenset[int]) -> float:
-        return sum(map(self._rarities.get, terms, repeat(self._highest)))
+        return sum(map(self.rarity, terms))
 
     def agreement(self, asked: Collection[int], heading: Collection[int]) -> float:
         """How well a heading says what is asked: 1 where it says that and nothing else, 0 where nothing of it.
@@ -101,10 +101,7 @@ class Lexicon:
 
     def names(self, question: str, analyser: Analyser) -> list[list[int]]:
         """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
-        glued = glued_names(question)
-        if not glued:
-            return []
-        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued)
+        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued_names(question))
         found = [phrases([term for word in name for term in analyser.word_terms(word)]) for name in parts]
         return [name for name in found if name]
 
@@ -163,7 +160,7 @@ class Lexicon:
         return any(term in self.frequencies for term in analyser.word_terms(word))
 
     def _corrected_word(self, word: str, analyser: Analyser) -> str:
-        if word in self.words or len(word) < _SHORT or not is_spelled(word):
+        if len(word) < _SHORT or not is_spelled(word):
             return word
         if not analyser.word_terms(word) or self._is_known(word, analyser):
             return word

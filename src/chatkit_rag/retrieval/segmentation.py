@@ -82,7 +82,7 @@ _CODE = re.compile(
     re.ASCII | re.VERBOSE,
 )
 _MAY_BE_CODE = re.compile(r"[._:]\w|[a-z][A-Z]|--", re.ASCII)
-"""Found in all that `_CODE` matches, and looked for in a tenth of the time."""
+"""Found in all that `_CODE` matches, and looked for in a fifth of the time."""
 _GLUED = re.compile(r"\b(?:[A-Za-z]\d+|[A-Za-z]\w*(?:_|::)\w+)\b", re.ASCII)
 """Names whose parts nobody writes together by a slip: `ros2_control`, `std::mem`, G1."""
 
