@@ -30,7 +30,7 @@ from chatkit.types import AssistantMessageItem, SDKHiddenContextItem, ThreadItem
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from agent.openai_server import model_at
-from asgi.serving import eventually
+from asgi.serving import PATIENCE, eventually
 from chatkit_rag.agent.context import TurnContext
 from chatkit_rag.agent.history import message_text
 from chatkit_rag.agent.models import ChosenModel
@@ -53,7 +53,8 @@ ANSWER = "".join(f"{number:04} " for number in range(WORDS)).strip()
 ASKED = "What is a node?"
 PACE = 0.04
 STALL = 0.15
-SLOWER = 0.15
+"""How long the app waits for a reader who stalls for good; the others must not seem to, however busy a machine is."""
+SLOWER = 0.5
 """The model's pace from the moment at which its reader leaves: what else this machine does must not look like words."""
 CERTIFICATES = ssl.create_default_context()
 """Never used, and read once: each client would read them anew, and hold up everybody in its event loop."""
@@ -67,6 +68,8 @@ Way = Literal[
     "stalls for good",
 ]
 WAYS: tuple[Way, ...] = Way.__args__  # type: ignore[attr-defined]
+BY_THE_CLOCK = "stalls for good"
+"""Found out by a time-out alone: on a machine that is busy with other things, the model says more until then."""
 
 
 class SlowStore(AwkwardStore):
@@ -241,12 +244,14 @@ async def call(chat: ChatApp, reader: Reader) -> None:
 
 
 @asynccontextmanager
-async def site(engine: Any, delay: float) -> AsyncIterator[tuple[ChatApp, SlowStore, FakeModelServer]]:
+async def site(
+    engine: Any, delay: float, stall_seconds: float
+) -> AsyncIterator[tuple[ChatApp, SlowStore, FakeModelServer]]:
     """An app over a model of its own. One event a write: the mailbox is full with one, and the turn waits."""
     store = SlowStore(delay)
     with FakeModelServer(answer=ANSWER, piece=5, pause=PACE) as model:
         server, close = engine(store, model)
-        streaming = StreamOptions(stall_seconds=STALL, buffer_bytes=1)
+        streaming = StreamOptions(stall_seconds=stall_seconds, buffer_bytes=1)
         chat = ChatApp(
             server, authenticate=nobody, options=AppOptions(local_reader=True, streaming=streaming, drain_seconds=1)
         )
@@ -258,7 +263,8 @@ async def site(engine: Any, delay: float) -> AsyncIterator[tuple[ChatApp, SlowSt
 async def leave(engine: Any, way: Way, position: int, delay: float, events: int) -> None:
     """One reader who leaves at `position` of `events`, all that must hold afterwards, and the next message."""
     where = f"{way}, behind event {position} of {events}"
-    async with site(engine, delay) as (chat, store, model):
+    stall_seconds = STALL if way == BY_THE_CLOCK else PATIENCE
+    async with site(engine, delay, stall_seconds) as (chat, store, model):
         sent_then = WORDS
 
         def note() -> None:
@@ -324,7 +330,7 @@ async def items_of(store: SlowStore) -> list[ThreadItem]:
 
 async def leave_everywhere(engine: Any, way: Way, delay: float, *, every: int = 1) -> None:
     """Readers who leave at each position, or at each `every`-th; nothing is left of them in this process."""
-    async with site(engine, 0.0) as (chat, _, model):
+    async with site(engine, 0.0, PATIENCE) as (chat, _, model):
         model.pause = 0.0
         patient = Reader(orjson.dumps(question(ASKED)))
         await call(chat, patient)
@@ -370,8 +376,6 @@ async def _without_the_sdks_complaint() -> AsyncIterator[None]:
     loop.set_exception_handler(told)
 
 
-BY_THE_CLOCK = "stalls for good"
-"""Found out by a time-out alone: on a machine that is busy with other things, the model says more until then."""
 QUICK_WAYS = [pytest.param(way, marks=pytest.mark.soak) if way == BY_THE_CLOCK else way for way in WAYS]
 
 
