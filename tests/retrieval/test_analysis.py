@@ -14,11 +14,10 @@ from chatkit_rag.retrieval.analysis import (
     PHRASE_WEIGHT,
     Analyser,
     SparseVector,
-    is_phrase,
-    phrases,
     question_vector,
 )
 from chatkit_rag.retrieval.counting import Reading
+from chatkit_rag.retrieval.phrases import is_phrase, phrases
 from chatkit_rag.retrieval.segmentation import is_unspaced, words
 
 ANALYSER = Analyser()

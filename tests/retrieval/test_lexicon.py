@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser, phrases
+from chatkit_rag.retrieval.analysis import Analyser
 from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.lexicon import Lexicon
+from chatkit_rag.retrieval.phrases import phrases
 from chatkit_rag.retrieval.segmentation import words
 
 ANALYSER = Analyser()

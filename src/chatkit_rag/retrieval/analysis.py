@@ -12,27 +12,26 @@ same vectors serve in process and on a Qdrant server; three things are added to 
 
 What stands in Latin letters on pages of another script is analysed as English: it is the names of things, and code.
 
-Not here: what a word is in which script (`segmentation`), how rare a term is in a course, and what a misspelled word
-was meant to be (`lexicon`).
+Not here: what a word is in which script (`segmentation`), its stem (`stemming`), the numbers of `phrases`, how rare a
+term is in a course, and what a misspelled word was meant to be (`lexicon`).
 """
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
-from operator import eq, itemgetter
-from typing import Any, NamedTuple
-
-import qdrant_edge as engine
+from operator import itemgetter
+from typing import NamedTuple
 
 from chatkit_rag.documents import Passage, without_code
 from chatkit_rag.memo import Memo
 from chatkit_rag.retrieval.function_words import ASKING, BETWEEN, function_words
-from chatkit_rag.retrieval.languages import STEMMED, STOPPED, find_language
+from chatkit_rag.retrieval.languages import find_language
+from chatkit_rag.retrieval.phrases import phrases
 from chatkit_rag.retrieval.segmentation import composed, is_unspaced, is_word, names, pieces, words
+from chatkit_rag.retrieval.stemming import Stemmer
 
 SATURATION = 2.0
 """BM25's k: how much a term's second occurrence still adds."""
@@ -72,18 +71,6 @@ _LONG = 64
 _EMPHASIS = re.compile(r"\*(?:\*([^*\n]+)\*\*|(?<![\w*]\*)([^*\s][^*\n]*)\*(?![\w*]))")
 
 _LAST_LATIN = "\u024f"
-_CARRIERS = str.maketrans("أإآؤئىۓ", "اااوييے")
-"""Arabic letters that are written with their hamza or without; a stemmer sees to that itself."""
-_UMLAUT_IN_ASCII = re.compile(r"([ao])e|(?<![aeiouq])ue")
-
-_PHRASE_BIT = 1 << 31
-"""Set in the number of a phrase, and never in that of a term."""
-_PHRASES = 1 << 15
-"""Numbers that phrases share (feature hashing; Weinberger and others, 2009). A course has more phrases than all else,
-and an index takes the longer to open the more different numbers it holds. That three passages in a thousand seem to
-hold a phrase which they do not hold costs next to nothing: nDCG@10 is 0.001 less on each of three collections."""
-_CHARACTERS = 0x110000
-"""Below it are the numbers of single letters of Han, which are terms next to the pairs that they make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +107,8 @@ class Analyser:
 
     language: str = "english"
     """By any name that `find_language` knows."""
-    _native: "_Stemmer" = field(init=False, repr=False, compare=False)
-    _latin: "_Stemmer" = field(init=False, repr=False, compare=False)
+    _native: Stemmer = field(init=False, repr=False, compare=False)
+    _latin: Stemmer = field(init=False, repr=False, compare=False)
     _function_words: frozenset[str] = field(init=False, repr=False, compare=False)
     _asking: frozenset[str] = field(init=False, repr=False, compare=False)
     _between: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
@@ -131,10 +118,10 @@ class Analyser:
 
     def __post_init__(self) -> None:
         language = find_language(self.language)
-        native = _Stemmer(language.name)
+        native = Stemmer(language.name)
         object.__setattr__(self, "language", language.name)
         object.__setattr__(self, "_native", native)
-        object.__setattr__(self, "_latin", native if language.is_latin else _Stemmer("english"))
+        object.__setattr__(self, "_latin", native if language.is_latin else Stemmer("english"))
         between = sorted(BETWEEN.get(language.name, ()), key=len, reverse=True)
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
         object.__setattr__(self, "_function_words", function_words(language.name))
@@ -240,24 +227,6 @@ def question_vector(terms: list[int]) -> SparseVector:
     return SparseVector(tuple(weights), tuple(weights.values()))
 
 
-def phrases(terms: Sequence[int]) -> list[int]:
-    """Every two terms in a row, as one number each: the lowest bits of the CRC-32 of both, eight bytes the term.
-
-    Two that are the same are none, and neither are two single letters of Han, whose pair is a term already.
-    """
-    # A CRC is linear: that of two terms is that of each with zeros in the other's place.
-    seconds = terms[1:]
-    halves = zip(map(_AS_FIRST.__getitem__, terms), map(_AS_SECOND.__getitem__, seconds), strict=False)
-    made = [first ^ second for first, second in halves]
-    if seconds and min(terms) >= _CHARACTERS and not any(map(eq, terms, seconds)):
-        return made
-    return [
-        phrase
-        for phrase, first, second in zip(made, terms, seconds, strict=False)
-        if first != second and (first >= _CHARACTERS or second >= _CHARACTERS)
-    ]
-
-
 def terms_of(tokens: Sequence[Token]) -> list[int]:
     """The terms of a text's `tokens`."""
     return [*chain.from_iterable(map(_TERMS, tokens)), *chain.from_iterable(map(_NAMED, tokens))]
@@ -268,11 +237,6 @@ def spelled_in(tokens: Iterable[Token]) -> Iterator[str]:
     return chain.from_iterable(map(_SPELLED, tokens))
 
 
-def is_phrase(term: int) -> bool:
-    """Whether the number stands for two terms in a row."""
-    return bool(term & _PHRASE_BIT)
-
-
 def saturated(occurrences: Collection[float], length: int, average_length: float) -> Iterator[float]:
     """What terms weigh that occur so often in a text of so many terms, where the average one has `average_length`."""
     damping = SATURATION * (1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * length / average_length)
@@ -281,56 +245,8 @@ def saturated(occurrences: Collection[float], length: int, average_length: float
     return map(weights.__getitem__, occurrences)
 
 
-class _Stemmer:
-    """Stop words and stems of one language, as the engine has them.
-
-    Accents are folded, since readers leave them out: before words are stemmed, but behind the stop words, of which the
-    engine would know no "für" and no "été" otherwise.
-    """
-
-    def __init__(self, language: str) -> None:
-        self._language = language
-        none = engine.StopwordsSet(languages=set(), custom=set())
-        given: dict[str, Any] = {"lowercase": True, "tokenizer": engine.TokenizerType.Whitespace}
-        if language in STEMMED:
-            kind = getattr(engine.SnowballLanguage, language.capitalize())
-            given["stemmer"] = engine.SnowballParams(kind)
-        else:
-            given["language"] = "hebrew"  # has no stemmer: the engine's own way to ask for none
-        stopped = language.capitalize() if language in STOPPED else ""
-        stop_words = getattr(engine.Language, stopped) if stopped else none
-        self._stopped = engine.Bm25(engine.Bm25Config(stopwords=stop_words, **given))
-        self._folding = engine.Bm25(engine.Bm25Config(stopwords=none, ascii_folding=True, **given))
-
-    def terms(self, word: str) -> tuple[int, ...]:
-        # The engine's embedding of a single word is its way to say which terms it has.
-        if not self._stopped.embed_query(word).indices:
-            return ()
-        if self._language == "german":
-            word = _UMLAUT_IN_ASCII.sub(r"\1", word)
-        elif self._language not in STEMMED:
-            word = word.translate(_CARRIERS)
-        return self.hashed(word)
-
-    def hashed(self, word: str) -> tuple[int, ...]:
-        return tuple(self._folding.embed_query(word).indices)
-
-
 def _is_short(token: str) -> bool:
     return len(token) < _LONG
-
-
-def _as_first(term: int) -> int:
-    return (zlib.crc32(term.to_bytes(8) + bytes(8)) ^ zlib.crc32(bytes(16))) % _PHRASES | _PHRASE_BIT
-
-
-def _as_second(term: int) -> int:
-    return zlib.crc32(bytes(8) + term.to_bytes(8)) % _PHRASES
-
-
-# Term -> its share in the number of the phrases that it begins, and of those that it ends.
-_AS_FIRST: Memo[int, int] = Memo(_as_first, most=_REMEMBERED)
-_AS_SECOND: Memo[int, int] = Memo(_as_second, most=_REMEMBERED)
 
 
 def _emphasised(text: str) -> str:

@@ -13,7 +13,8 @@ from operator import mul
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.memo import Memo
-from chatkit_rag.retrieval.analysis import Analyser, SparseVector, is_phrase, saturated, spelled_in, terms_of
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector, saturated, spelled_in, terms_of
+from chatkit_rag.retrieval.phrases import is_phrase
 
 _HEADINGS = 1_000
 """Headings whose words are kept."""

@@ -11,8 +11,9 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.memo import Memo
-from chatkit_rag.retrieval.analysis import Analyser, phrases
+from chatkit_rag.retrieval.analysis import Analyser
 from chatkit_rag.retrieval.counting import rarity
+from chatkit_rag.retrieval.phrases import phrases
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, is_word, letters, words
 
 _LEAST_COVERED = 0.25

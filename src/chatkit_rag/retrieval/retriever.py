@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chatkit_rag.documents import Hit, Passage
-from chatkit_rag.retrieval.analysis import words
 from chatkit_rag.retrieval.breaker import CircuitBreaker
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.fusion import Fusion, by_score, diverse, favour, fuse, rank, spread
 from chatkit_rag.retrieval.index import Around, PassageIndex
 from chatkit_rag.retrieval.reranking import Reranker
+from chatkit_rag.retrieval.segmentation import words
 
 _log = logging.getLogger(__name__)
 
