@@ -250,7 +250,7 @@ class TestAway:
         for calls in (store.load_thread("thr_1", ada), store.save_thread(thread(title="T"), ada)):
             with pytest.raises(StoreUnavailable):
                 await calls
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
 
         proxy.still = False
         await store.save_thread(thread(title="U"), ada)
@@ -265,7 +265,7 @@ class TestAway:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="pool_size"):
                 await store.load_thread("thr_1", ada)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 3.5
             await connection.rollback()
             await writing
 

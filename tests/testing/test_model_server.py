@@ -297,7 +297,7 @@ class TestFaultsEverywhere:
         model.fault = Fault("silent")
 
         with pytest.raises(APITimeoutError):
-            await ask(client.with_options(timeout=0.2), interface)
+            await ask(client.with_options(timeout=1.0), interface)
 
         await eventually(lambda: (model.disconnects, model.connections) == (1, 0))
         assert model.fired == {"silent": 1}
@@ -375,7 +375,7 @@ class TestFaultsOfStreams:
             await read(client, interface, seen)  # OpenAI's client hands the event on
         else:
             with pytest.raises(error):
-                await read(client.with_options(timeout=0.5), interface, seen)
+                await read(client.with_options(timeout=1.5), interface, seen)
 
         assert "".join(seen) == "Yes, it do"
         assert model.fired == {kind: 1}
