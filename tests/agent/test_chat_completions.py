@@ -55,7 +55,7 @@ async def sdk() -> None:
 
 @pytest.fixture
 async def model(fake: FakeModelServer) -> AsyncIterator[ChatCompletionsModel]:
-    options = ResponsesOptions(attempts=1, first_token_seconds=10, idle_seconds=10, total_seconds=0.5)
+    options = ResponsesOptions(attempts=1, first_token_seconds=10, idle_seconds=10, total_seconds=1.5)
     model = ChatCompletionsModel("fake", api_key=KEY, base_url=fake.base_url, options=options)
     yield model
     await model.close()

@@ -66,7 +66,7 @@ async def test_a_tool_that_fails_or_hangs_ends_no_answer(
 ):
     site.hangs, site.status = fault == "hangs", 500 if fault == "fails" else 200
     model.script = [ToolCall("query-docs", {"nothing": 1}) if fault == "arguments" else CALL, "Without it."]
-    async with serving(course_index, model, mcp_servers=[site.mcp], tool_bounds=ToolBounds(seconds=0.2)) as server:
+    async with serving(course_index, model, mcp_servers=[site.mcp], tool_bounds=ToolBounds(seconds=1.0)) as server:
         first = await asked(server)
         site.hangs, site.status = False, 200
         model.script = [CALL, "With it."]

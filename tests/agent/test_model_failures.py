@@ -39,7 +39,7 @@ SAID = "Some of the answers,"
 """The first five deltas."""
 
 ONCE = ResponsesOptions(attempts=1)
-IMPATIENT = ResponsesOptions(attempts=1, first_token_seconds=0.5, idle_seconds=0.5)
+IMPATIENT = ResponsesOptions(attempts=1, first_token_seconds=1.5, idle_seconds=1.5)
 
 OWNER = "The assistant cannot answer at the moment. Please tell the owner of this site."
 BUSY = "There are too many questions just now. Please try again in a moment."

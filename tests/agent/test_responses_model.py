@@ -630,12 +630,12 @@ class TestFailures:
         wire.replies = [said(answer("Hello", long))]
         events: list[Event] = []
 
-        async with client(wire.url, ResponsesOptions(idle_seconds=0.5)) as model:
+        async with client(wire.url, ResponsesOptions(idle_seconds=1.5)) as model:
             async for together in model.stream_raw(BODY):
                 is_first = not events
                 events.extend(together)
                 if is_first:
-                    await asyncio.sleep(0.7)  # the reader's own time, more than the server would be given
+                    await asyncio.sleep(1.8)  # the reader's own time, more than the server would be given
 
         assert text_of(events) == f"Hello{long}"
 

@@ -157,22 +157,22 @@ class TestTime:
         frames, client = Frames(), Client(slowly)
         frames.going_on.set()
 
-        await client.gets(EventStream(frames(), owner, StreamOptions(stall_seconds=0.4, ping_seconds=0.01)))
+        await client.gets(EventStream(frames(), owner, StreamOptions(stall_seconds=10, ping_seconds=0.01)))
 
         assert client.stream.replace(b": ping\n\n", b"") == b"data: 1\n\ndata: 2\n\n"
         assert client.complete
 
     async def test_words_that_come_all_the_time_leave_no_room_for_comments(self, owner: TaskOwner):
         async def frames() -> AsyncGenerator[bytes, None]:
-            for _ in range(60):
+            for _ in range(250):
                 yield b"data: 1\n\n"
                 await asyncio.sleep(0.005)
 
         client = Client()
 
-        await client.gets(EventStream(frames(), owner, StreamOptions(ping_seconds=0.2)))
+        await client.gets(EventStream(frames(), owner, StreamOptions(ping_seconds=1.0)))
 
-        assert client.stream == b"data: 1\n\n" * 60
+        assert client.stream == b"data: 1\n\n" * 250
 
     async def test_a_response_that_nobody_asks_for_is_given_up(self, owner: TaskOwner):
         frames, ended = Frames(), asyncio.Event()

@@ -161,7 +161,7 @@ class TestBusyThreads:
             return await take(thread_id, holder, seconds, context)
 
         monkeypatch.setattr(store, "take_lease", counted)
-        server = build(busy_seconds=0, lease_seconds=0.3)
+        server = build(busy_seconds=0, lease_seconds=1.5)
         hook = Waits(server, monkeypatch)
         first = asyncio.ensure_future(events_of(server, question(COVERED)))
 
