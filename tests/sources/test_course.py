@@ -1,6 +1,7 @@
 """The course as a source: what may be found is what is asked for, of what is published, of what the reader may see."""
 
 from collections.abc import AsyncIterator
+from datetime import date
 
 import pytest
 from pydantic import BaseModel
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.anyio
 READER = RequestContext(principal=Principal("ada"))
 PASSAGES = [
     passage("/open", "Open", "A node.", {"week": 1}),
-    passage("/late", "Late", "A node.", {"week": 9}),
+    passage("/late", "Late", "A node.", {"week": 9, "day": "2026-05-01"}),
     passage("/secret", "Secret", "A node.", {"week": 1, "audience": "teachers"}),
     passage("/draft", "Draft", "A node.", {"draft": True}),
     passage("/unlisted", "Unlisted", "A node.", {"unlisted": True}),
@@ -30,6 +31,7 @@ PASSAGES = [
 class Fields(BaseModel):
     week: int = 0
     audience: str = "all"
+    day: date | None = None
     tags: list[str] = []
 
 
@@ -80,6 +82,8 @@ async def test_what_a_filter_asks_for_is_brought_to_the_fields_types(index: Memo
     assert await found(source, where=Filter(week=Range(at_least=2))) == {"/late"}
     assert await found(source, where=Filter(week=("9", None), site="a")) == {"/late"}
     assert await found(source, where=Filter(tags="ros")) == set()
+    assert await found(source, where=Filter(day="2026-05-01")) == {"/late"}
+    assert "/late" not in await found(source, where=Filter(day=NoneOf(date(2026, 5, 1))))
 
 
 @pytest.mark.parametrize("where", [Filter(wek=1), Filter(week="soon"), Filter(week=Range(at_least=True, at_most=[]))])

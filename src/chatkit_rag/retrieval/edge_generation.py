@@ -90,7 +90,7 @@ class OpenGeneration:
     def search(self, query: str, vector: Vector | None, limit: int, where: Filter | None) -> Matches:
         """See `PassageIndex.search`."""
         knowledge = self.knowledge
-        restriction = where.to_qdrant(indexed=knowledge.fields, shared=knowledge.shared) if where else {}
+        restriction = where.to_qdrant(fields=knowledge.fields, shared=knowledge.shared) if where else {}
         if restriction is None:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None

@@ -4,15 +4,17 @@ What a condition means is decided here once: `Filter.admits` says it in Python, 
 Qdrant's interface, which the engine in process and the server share.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from enum import Enum
 from typing import Any, cast
 
 from chatkit_rag.documents import Passage
 
-Value = str | int | float | bool | None
-"""What a field may be; None stands for a field that is not there."""
+Value = str | int | float | bool | date | Enum | None
+"""What a field may be; None stands for a field that is not there. Dates and members of enumerations stand for what
+front matter has of them: their text in ISO 8601, and their values."""
 Bound = float | date
 """A number, or a day or moment, which is compared with the ISO 8601 dates of front matter."""
 
@@ -29,12 +31,10 @@ class Range:
 
     def holds(self, value: object) -> bool:
         """Whether `value` is of the bounds' kind, and within them."""
-        bounds = [bound for bound in (self.at_least, self.at_most) if bound is not None]
-        if any(isinstance(bound, date) for bound in bounds):
+        if isinstance(self.at_least, date) or isinstance(self.at_most, date):
             moment = _moment(value)
-            return moment is not None and all(
-                (_moment(bound) or moment) <= moment if bound is self.at_least else moment <= (_moment(bound) or moment)
-                for bound in bounds
+            return moment is not None and (
+                (_moment(self.at_least) or moment) <= moment <= (_moment(self.at_most) or moment)
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
@@ -49,7 +49,7 @@ class NoneOf:
     values: tuple[Value, ...]
 
     def __init__(self, *values: Value) -> None:
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", tuple(map(_as_front_matter, values)))
 
 
 Condition = Value | Iterable[Value] | Range | NoneOf
@@ -95,19 +95,26 @@ class Filter:
         )
 
     def to_qdrant(
-        self, *, indexed: Iterable[str] | None = None, shared: Mapping[str, str] | None = None
+        self,
+        *,
+        fields: Iterable[str] | None = None,
+        shared: Mapping[str, str] | None = None,
+        without: Collection[str] = (),
     ) -> dict[str, Any] | None:
         """The filter as Qdrant's REST interface writes it; None where it admits no passage at all.
 
         Args:
-            indexed: the metadata that passages have at all, where that is known. Conditions on others are decided
-                without the engine, which may be set up to refuse fields that it has no index of.
+            fields: the metadata that passages have at all, where that is known. Conditions on others are decided
+                without the engine.
             shared: fields that are the same in all passages, with their values. These are decided likewise.
+            without: fields whose conditions are left out, so that more is admitted: see `admits`.
         """
-        there = None if indexed is None else {*indexed, *OWN}
+        there = None if fields is None else {*fields, *OWN}
         same = shared or {}
         must: list[dict[str, Any]] = []
         for field, condition in self.conditions:
+            if field in without:
+                continue
             if field not in same and (there is None or field in there):
                 must.append(_to_qdrant(field, condition))
             elif not _holds(condition, values_of(same.get(field))):
@@ -118,7 +125,8 @@ class Filter:
 def field_kinds(passages: Iterable[Passage], *, most: int = 32) -> dict[str, str]:
     """The kind of index that each field of the metadata wants: `keyword`, `float`, `bool` or `datetime`.
 
-    Fields of other values, or of several kinds, want none. Of more than `most`, those that most passages have count.
+    Fields of several kinds want none, which is said by an empty name; of more than `most` fields, those that most
+    passages have want one.
     """
     found: dict[str, set[str]] = {}
     held: dict[str, int] = {}
@@ -127,17 +135,23 @@ def field_kinds(passages: Iterable[Passage], *, most: int = 32) -> dict[str, str
             kinds = {kind_of(single) for single in values_of(value)}
             found.setdefault(field, set()).update(kinds)
             held[field] = held.get(field, 0) + 1
-    single = {field: next(iter(kinds)) for field, kinds in found.items() if len(kinds) == 1 and "" not in kinds}
-    chosen = sorted(single, key=lambda field: (-held[field], field))[:most]
-    return {field: single[field] for field in sorted(chosen)}
+    single = {field: next(iter(kinds)) for field, kinds in found.items() if len(kinds) == 1}
+    chosen = sorted(filter(single.get, single), key=lambda field: (-held[field], field))[:most]
+    return {field: single[field] if field in chosen else "" for field, kinds in sorted(found.items()) if kinds}
 
 
 def _normal(condition: Condition) -> tuple[Value, ...] | Range | NoneOf:
     if isinstance(condition, Range | NoneOf):
         return condition
-    if condition is None or isinstance(condition, str | int | float | bool):
-        return (condition,)
-    return tuple(condition)
+    if condition is None or isinstance(condition, str | int | float | bool | date | Enum):
+        return (_as_front_matter(condition),)
+    return tuple(map(_as_front_matter, condition))
+
+
+def _as_front_matter(value: Any) -> Any:
+    """The value as front matter has it, which knows no dates and no enumerations."""
+    value = value.value if isinstance(value, Enum) else value
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def values_of(value: Any) -> list[Any]:

@@ -70,7 +70,7 @@ class Knowledge:
     records: Sequence[PageRecord]
     """In the order of their paths."""
     fields: Mapping[str, str]
-    """The metadata that passages have -> the kind of its values; see `field_kinds`."""
+    """The metadata that passages have -> the kind of index that it wants; see `field_kinds`."""
     shared: Mapping[str, str]
     """The site of its passages, where all have the same: `{"site": ...}`."""
     embedder: str = ""

@@ -266,7 +266,10 @@ class QdrantIndex(GenerationIndex):
         self, served: _Served, query: str, vector: Vector | None, limit: int, where: Filter | None
     ) -> Matches:
         knowledge = served.knowledge
-        restriction = where.to_qdrant(indexed=knowledge.fields, shared=knowledge.shared) if where else {}
+        where = where or Filter()
+        # A server may be set up to refuse conditions on fields that it has no index of: these are looked at here.
+        unindexed = {field for field in where.fields if knowledge.fields.get(field) == ""}
+        restriction = where.to_qdrant(fields=knowledge.fields, shared=knowledge.shared, without=unindexed)
         if restriction is None:
             return Matches()
         asked = knowledge.asked(query)
@@ -274,6 +277,11 @@ class QdrantIndex(GenerationIndex):
         terms = question_vector(asked.terms)
         first, near = await self._server.query(served.name, terms, comparable, restriction, limit)
         await self._get_to_know(served, (id_ for id_, _ in (*first, *near)))
+        if unindexed:
+            first, near = (
+                [(id_, score) for id_, score in found if where.admits(knowledge.known[id_].passage)]
+                for found in (first, near)
+            )
         return knowledge.matches(asked, first, near)
 
     async def _around(self, served: _Served, passages: Sequence[Passage]) -> Mapping[str, Around]:

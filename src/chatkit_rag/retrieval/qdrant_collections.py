@@ -115,7 +115,8 @@ class QdrantCollections:
             for own in ("path", "flags"):
                 await self._index(number, own, models.PayloadSchemaType.KEYWORD)
             for field, kind in knowledge.fields.items():
-                await self._index(number, key_of(field), models.PayloadSchemaType(kind))
+                if kind:
+                    await self._index(number, key_of(field), models.PayloadSchemaType(kind))
             yield number
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(IndexError_):

@@ -1,6 +1,7 @@
 """Filters: every kind of condition, in words and in meaning."""
 
 from datetime import UTC, date, datetime
+from enum import Enum
 
 import pytest
 
@@ -10,6 +11,12 @@ from chatkit_rag.testing.index.part import COURSE, MakeIndex, Part, WordsEmbedde
 
 _EVERY = " ".join(text for _, _, text, _ in COURSE)
 _ALL = {path for path, *_ in COURSE}
+_DAY = date(2019, 5, 1)
+
+
+class _Level(Enum):
+    EXPERT = "expert"
+
 
 FILTERS = [
     (Filter(), _ALL),
@@ -27,6 +34,13 @@ FILTERS = [
     (Filter(week=3.5), {"/gait"}),
     (Filter(week=(1, 2)), {"/nodes", "/topics"}),
     (Filter(week="1"), set[str]()),
+    (Filter(unit=2), {"/nodes"}),
+    (Filter(unit=(2, "2b")), {"/nodes", "/topics"}),
+    (Filter(unit=Range(at_least=1)), {"/nodes"}),
+    (Filter(unit=NoneOf("2b")), _ALL - {"/topics"}),
+    (Filter(unit=None), _ALL - {"/nodes", "/topics"}),
+    (Filter(level=_Level.EXPERT), {"/topics"}),
+    (Filter(level=NoneOf(_Level.EXPERT)), _ALL - {"/topics"}),
     (Filter(week=Range(at_least=2)), {"/topics", "/gait"}),
     (Filter(week=Range(at_least=1.5, at_most=3)), {"/topics"}),
     (Filter(draft=True), {"/gait"}),
@@ -38,6 +52,8 @@ FILTERS = [
     (Filter(released=Range(at_least=date(2020, 1, 1))), {"/new"}),
     (Filter(released=Range(at_most=datetime(2024, 5, 1, 10, tzinfo=UTC))), {"/old", "/new"}),
     (Filter(released=Range(at_most=datetime(2024, 5, 1, 9, 59, tzinfo=UTC))), {"/old"}),
+    (Filter(released=_DAY), {"/old"}),
+    (Filter(released=Range(at_least=_DAY, at_most=_DAY)), {"/old"}),
     (Filter(**{"a b": "x"}), {"/old"}),
     (Filter(nowhere="x"), set[str]()),
     (Filter(nowhere=NoneOf("x")), _ALL),

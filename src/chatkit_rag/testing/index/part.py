@@ -66,12 +66,12 @@ class Part:
 
 NODES = "A node is a process that does one thing in a robot."
 COURSE = [
-    ("/nodes", "Nodes", NODES, {"week": 1, "level": "beginner", "tags": ["ros", "graph"]}),
+    ("/nodes", "Nodes", NODES, {"week": 1, "unit": 2, "level": "beginner", "tags": ["ros", "graph"]}),
     (
         "/topics",
         "Topics",
         "Nodes send messages over a topic; any number may subscribe.",
-        {"week": 2, "level": "expert"},
+        {"week": 2, "unit": "2b", "level": "expert"},
     ),
     ("/gait", "Gait", "Walking has a double support phase and a swing phase.", {"week": 3.5, "draft": True}),
     ("/spin", "Quaternions", "A quaternion turns a robot without gimbal lock.", {"tags": ["maths"], "draft": False}),
