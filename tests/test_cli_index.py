@@ -104,6 +104,13 @@ def test_a_generation_of_before_is_served_again(docs: Path):
     assert search("belt drive") == ["Belts"]
 
 
+def test_search_finds_only_what_is_published_as_readers_do(docs: Path):
+    (docs / "belts.md").write_text("---\npublished: false\n---\n# Belts\n\nA belt has teeth.\n")
+    index("docs")
+
+    assert search("teeth") == ["Gears"]
+
+
 def test_no_more_generations_are_kept_than_asked_for(docs: Path):
     for word in ("one", "two", "three"):
         (docs / "gears.md").write_text(f"# Gears\n\nA gear has {word} teeth.\n")

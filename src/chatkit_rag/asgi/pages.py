@@ -22,6 +22,7 @@ from chatkit_rag.context import RequestContext
 from chatkit_rag.documents import Document
 from chatkit_rag.retrieval.index import PassageIndex
 from chatkit_rag.server import RagChatServer
+from chatkit_rag.sources.course import PUBLISHED
 from chatkit_rag.widget import asset_directory
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
@@ -92,8 +93,11 @@ class CoursePages:
         """The page at the request's path."""
         path = request.url.path.rstrip("/") or "/"
         document = await self._index.page(path)
+        if document is not None and not _is_published(document):
+            document = None
         if path == "/":
-            prompts = questions_among_headings([record.document for record in await self._index.records()])
+            documents = (record.document for record in await self._index.records())
+            prompts = questions_among_headings(filter(_is_published, documents))
             return self._chat.render(self._endpoint, home=document, prompts=prompts)
         if document is None:
             return problem(404, "not_found", "the course has no page at this address")
@@ -103,6 +107,10 @@ class CoursePages:
             content=render_document(document),
             ask=html.escape("/?" + urlencode({"page": document.path})),
         )
+
+
+def _is_published(document: Document) -> bool:
+    return PUBLISHED.admits_page(document.metadata)
 
 
 def questions_among_headings(documents: Iterable[Document]) -> list[str]:

@@ -12,6 +12,7 @@ from chatkit_rag.errors import ModelFailed
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.retriever import Retrieved, Retriever
 from chatkit_rag.settings import Settings
+from chatkit_rag.sources.course import PUBLISHED
 
 
 def search(settings: Settings, query: str, *, limit: int, site: str | None) -> None:
@@ -19,8 +20,8 @@ def search(settings: Settings, query: str, *, limit: int, site: str | None) -> N
 
     async def found() -> Retrieved:
         async with filled_index(settings) as opened:
-            where = Filter(site=site) if site is not None else None
-            return await Retriever(opened).retrieve(query, limit=limit, where=where)
+            where = Filter(site=site) if site is not None else Filter()
+            return await Retriever(opened).retrieve(query, limit=limit, where=where & PUBLISHED)
 
     print_json(asyncio.run(found()).to_json(query))
 
