@@ -75,6 +75,7 @@ async def test_the_questions_of_a_folder_with_splits_are_the_test_s(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"corpus": []}, "corpus.jsonl holds no page"),
         ({"corpus": [{"_id": "a"}]}, "corpus.jsonl, line 1"),
         ({"queries": [{"_id": 1, "text": "?"}]}, "queries.jsonl, line 1"),
         ({"qrels": "1\ttopics\t1\n1 topics 1\n"}, "qrels.tsv, line 2"),
@@ -85,6 +86,14 @@ async def test_the_questions_of_a_folder_with_splits_are_the_test_s(tmp_path: Pa
 async def test_what_is_not_in_the_format_is_named(tmp_path: Path, changes: dict[str, Any], told: str):
     with pytest.raises(EvaluationError, match=told):
         await evaluate_beir(collection(tmp_path, **changes))
+
+
+async def test_a_byte_order_mark_and_a_title_that_is_a_number_are_no_mistake(tmp_path: Path):
+    folder = collection(tmp_path, corpus=[{**CORPUS[1], "title": 2}], qrels="1\ttopics\t1\n")
+    for file in folder.iterdir():
+        file.write_text(file.read_text("utf-8"), "utf-8-sig")
+
+    assert (await evaluate_beir(folder)).figures["recall@5"] == 1.0
 
 
 @pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels.tsv"])

@@ -90,6 +90,13 @@ def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str):
         read_golden(file)
 
 
+def test_a_file_as_windows_writes_it_is_read(tmp_path: Path):
+    file = tmp_path / "golden.jsonl"
+    file.write_text('{"question": "a", "page": null}\r\n{"question": "b", "page": "/b"}\r\n', "utf-8-sig", newline="")
+
+    assert read_golden(file) == [GoldenQuestion(question="a", page=None), GoldenQuestion(question="b", page="/b")]
+
+
 @pytest.mark.parametrize("content", [None, "", "\n"])
 def test_a_file_without_questions_is_named(tmp_path: Path, content: Any):
     file = tmp_path / "golden.jsonl"

@@ -47,6 +47,8 @@ def read_collection(folder: Path) -> Collection:
         EvaluationError: a file is missing or not in the format, or no question has a judgement.
     """
     pages = [_page(record) for record in _records(folder / "corpus.jsonl", "_id", "text")]
+    if not pages:
+        raise EvaluationError(f"{folder / 'corpus.jsonl'} holds no page")
     asked = {record["_id"]: record["text"] for record in _records(folder / "queries.jsonl", "_id", "text")}
     place = next((folder / name for name in _JUDGEMENTS if (folder / name).is_file()), folder / _JUDGEMENTS[0])
     judgements: dict[str, dict[str, float]] = {}
@@ -93,7 +95,7 @@ async def _measured(retriever: Retriever, collection: Collection) -> Report:
 
 def _page(record: Mapping[str, Any]) -> Document:
     name = record["_id"]
-    title, sections = read_sections(record["text"], title=record.get("title"), fallback=name, mdx=False)
+    title, sections = read_sections(record["text"], title=str(record.get("title") or ""), fallback=name, mdx=False)
     return Document(path=_path(name), title=title, sections=sections, source=name)
 
 
@@ -136,7 +138,7 @@ def _judgements(file: Path) -> Iterator[tuple[str, str, float]]:
 
 def _lines(file: Path) -> Iterator[str]:
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             yield from lines
     except (OSError, UnicodeDecodeError) as exc:
         raise EvaluationError(f"{file} cannot be read: {exc}") from exc

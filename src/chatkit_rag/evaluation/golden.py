@@ -49,7 +49,7 @@ def read_golden(file: Path) -> list[GoldenQuestion]:
         EvaluationError: the file cannot be read, a line is no question, or there is none.
     """
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise EvaluationError(f"{file} cannot be read: {exc}") from exc
     questions: list[GoldenQuestion] = []
