@@ -44,8 +44,8 @@ async def build(folder: Path, archive: Path, *published: Any) -> Path:
 
 
 @asynccontextmanager
-async def serving(archive: Path) -> AsyncIterator[tuple[str, list[int]]]:
-    """The address of the file, which answers with ETags, and the statuses that were given."""
+async def serving(archive: Path, *, tags: bool = True) -> AsyncIterator[tuple[str, list[int]]]:
+    """The address of the file, which answers with ETags or without, and the statuses that were given."""
     statuses: list[int] = []
 
     async def get(request: web.Request) -> web.StreamResponse:
@@ -57,7 +57,7 @@ async def serving(archive: Path) -> AsyncIterator[tuple[str, list[int]]]:
             statuses.append(304)
             return web.Response(status=304)
         statuses.append(200)
-        return web.Response(body=archive.read_bytes(), headers={"ETag": f'"{tag}"'})
+        return web.Response(body=archive.read_bytes(), headers={"ETag": f'"{tag}"'} if tags else {})
 
     app = web.Application()
     app.router.add_get("/course.index", get)
@@ -156,7 +156,27 @@ class TestFetching:
                 return "the index stays as it is" in caplog.text
 
             await until(is_told)
+            assert f"{url} is no index" in caplog.text
             assert paths((await index.search("process")).hits) == ["/nodes"]
+
+    async def test_one_whose_server_names_no_version_is_taken_over_once_it_is_another(
+        self, built: Path, tmp_path: Path
+    ):
+        async with (
+            serving(built, tags=False) as (url, statuses),
+            FetchedIndex(url, tmp_path / "fetched", refresh=0.02) as index,
+        ):
+
+            async def is_looked_at_again() -> bool:
+                return len(statuses) > 2
+
+            async def is_new() -> bool:
+                return paths((await index.search("zeppelin")).hits) == ["/new"]
+
+            await until(is_looked_at_again)
+            assert await index.generation() == "gen-1"
+            await build(tmp_path / "built", built, [record(NEW)], [NEW])
+            await until(is_new)
 
     async def test_one_that_is_whole_and_no_index_is_never_published(
         self, built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -205,6 +225,10 @@ class TestFetching:
                 return paths((await index.search("zeppelin")).hits) == ["/new"]
 
             await until(is_new)
+
+    async def test_a_folder_is_named_as_one(self, tmp_path: Path):
+        with pytest.raises(IndexUnreadable, match="is a folder"):
+            await FetchedIndex(str(tmp_path), tmp_path / "fetched").open()
 
     async def test_two_processes_fetch_it_once(self, built: Path, tmp_path: Path):
         async with (

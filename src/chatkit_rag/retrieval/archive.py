@@ -51,24 +51,30 @@ def pack(generation: Path, target: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def unpack(archive: Path, place: Path) -> None:
+def unpack(archive: Path, place: Path, *, called: str = "") -> None:
     """Writes the files of an archive into the empty folder `place`.
+
+    Args:
+        archive: the file.
+        place: where to.
+        called: what errors call it; its path, where that is empty.
 
     Raises:
         IndexUnreadable: it is no archive of a generation, or not as it was written.
         OSError: the files cannot be written.
     """
+    known_as = called or str(archive)
     try:
         with tarfile.open(archive, "r:gz") as opened:
             checksums = _checksums(opened)
             if sum(member.size for member in opened.getmembers()) > _LARGEST:
-                raise IndexUnreadable(f"{archive} unpacks to more than {_LARGEST} bytes")
+                raise IndexUnreadable(f"{known_as} unpacks to more than {_LARGEST} bytes")
             for name, expected in checksums.items():
                 content = opened.extractfile(name)
                 if content is None or _write(content, place / _safe(name)) != expected:
-                    raise IndexUnreadable(f"{archive} is damaged: {name} is not as it was written")
+                    raise IndexUnreadable(f"{known_as} is damaged: {name} is not as it was written")
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, KeyError, TypeError, ValueError) as exc:
-        raise IndexUnreadable(f"{archive} is no index that `index --output` wrote, or it was cut: {exc}") from exc
+        raise IndexUnreadable(f"{known_as} is no index that `index --output` wrote, or it was cut: {exc}") from exc
 
 
 def _files(folder: Path) -> Iterator[Path]:

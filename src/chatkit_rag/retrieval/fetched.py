@@ -1,6 +1,7 @@
 """`FetchedIndex`: an index that is built elsewhere, comes as an archive, and is looked for again from time to time."""
 
 import asyncio
+import hashlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -62,12 +63,14 @@ class _Archive:
                 archive = part
             else:
                 archive = Path(self.source)
+                if archive.is_dir():
+                    raise IndexUnreadable(f"{archive} is a folder, and no index that `index --output` wrote into a file")
                 about = archive.stat()
                 now = {"source": self.source, "modified": about.st_mtime_ns, "bytes": about.st_size}
             if now in (None, before):
                 return
             with generations.building() as place:
-                unpack(archive, place)
+                unpack(archive, place, called=self.source)
                 self._try(place)
             noted.write_bytes(orjson.dumps(now))
         finally:
@@ -99,13 +102,16 @@ class _Archive:
                     return None
                 if response.status != 200:
                     raise IndexUnavailable(f"{self.source} answered {response.status}")
+                digest = hashlib.sha256()
                 with part.open("wb") as file:
                     async for block in response.content.iter_chunked(_BLOCK):
                         if self.stop.is_set():
                             raise IndexUnavailable("the server is about to end")
                         file.write(block)
+                        digest.update(block)
                 tags = {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified")}
-                return {"source": self.source, **tags}
+                # A server that names no version of what it sends has sent something else all the same.
+                return {"source": self.source, **tags, "checksum": digest.hexdigest()}
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise IndexUnavailable(f"{self.source} cannot be had: {exc or 'it took too long'}") from exc
 
