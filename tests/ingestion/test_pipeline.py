@@ -313,14 +313,30 @@ class TestDocuments:
             yield Document(path="/a", title="Again", sections=text, source="cms/17")
             yield Document(path="/b", title="B", sections=text, metadata={"by": object()})
             yield Document(path="/c", title="\ud800", sections=text)
+            yield Document(path="/d", title="D", sections=(Section(heading_path=(), blocks=("Text.",)),))
 
         report = await ingest(documents(), index)
 
         assert [hit.passage.title for hit in (await index.search("text")).hits] == ["A"]
         reasons = {skipped.page: skipped.reason for skipped in report.skipped}
-        assert reasons.keys() == {"cms/17", "/b", "/c"}
+        assert reasons.keys() == {"cms/17", "/b", "/c", "/d"}
         assert "one address, /a" in reasons["cms/17"]
         assert "no JSON" in reasons["/b"]
+        assert "heading path" in reasons["/d"]
+
+    async def test_one_that_cannot_be_kept_any_more_stays_as_it_was(self, index: EdgeIndex):
+        async def documents(by: object) -> AsyncIterator[Document]:
+            for name in "ab":
+                section = Section(heading_path=(name,), blocks=("Text.",))
+                yield Document(path=f"/{name}", title=name, sections=(section,), metadata={"by": by} if by else {})
+
+        await ingest(documents(None), index)
+        with pytest.raises(IngestionError, match="no page could be indexed"):
+            await ingest(documents(object()), MemoryIndex())
+        report = await ingest(documents(object()), index)
+
+        assert counts(report) == (0, 0, 0, 2)
+        assert [record.document.path for record in await index.records()] == ["/a", "/b"]
 
     @pytest.mark.parametrize(("include", "told"), [(["week-9/*"], "--include"), ([], "there is none")])
     async def test_nothing_to_index_is_an_error_that_says_why(self, index: EdgeIndex, include: list[str], told: str):
@@ -369,6 +385,23 @@ class TestDocuments:
         async with EdgeIndex(tmp_path / "index") as index:
             assert [record.document.path for record in await index.records()] == ["/a", "/b"]
         assert "waiting until it is done" in caplog.text
+
+    async def test_of_two_readings_into_one_index_object_none_undoes_the_other(self, index: EdgeIndex):
+        reading: set[str] = set()
+        both = anyio.Event()
+
+        async def documents(name: str) -> AsyncIterator[Document]:
+            reading.add(name)
+            if len(reading) == 2:
+                both.set()
+            await both.wait()
+            yield Document(path=f"/{name}", title=name, sections=(Section(heading_path=(name,), blocks=("Text.",)),))
+
+        async with anyio.create_task_group() as tasks:
+            for name in "ab":
+                tasks.start_soon(lambda name=name: ingest(documents(name), index, site=name))
+
+        assert [record.document.path for record in await index.records()] == ["/a", "/b"]
 
     async def test_a_journal_that_no_disk_has_room_for_stops_nothing(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
+import anyio
 import anyio.to_thread
 
 from chatkit_rag.documents import Document, Passage
@@ -44,6 +46,10 @@ class IngestProgress:
     page: str
     """The page that was read last."""
 
+
+_publishing = WeakValueDictionary[int, anyio.Lock]()
+"""By the `id` of each index that is published to in this process, its lock: of two readings at once, none undoes the
+other."""
 
 Progress = Callable[[IngestProgress], None]
 """Called after every page."""
@@ -101,7 +107,8 @@ async def ingest(
         exclude: patterns of what is no page, whatever else it fits.
         allow_removals: whether more than half of the site's pages may go at once.
         fetching: bounds of what is fetched, and whether private addresses may be.
-        journal: a file that keeps what was read until all is; a reading that was interrupted goes on with it.
+        journal: a file that keeps what was read until all is; a reading that was interrupted goes on with it. Processes
+            that publish to one index wait for each other where their journals are in one folder.
         dry_run: report what would be done, and do nothing.
         on_progress: called after every page that was read.
 
@@ -188,11 +195,15 @@ class _Reading:
         if isinstance(page, SkippedPage):
             self.skipped.append(page)
             return None
+        if not all(section.heading_path for section in page.document.sections):
+            reason = "a section of it has no heading path: the page's title goes first in each"
+            self.skipped.append(SkippedPage(_name(page.document), reason))
+            return None
         try:
             record = self._record(page.document, before)
         except TypeError as error:  # a document of the caller's own may hold anything
             reason = f"it holds what is no JSON, in its text or its metadata: {error}"
-            self.skipped.append(SkippedPage(page.document.source or page.document.path, reason))
+            self.skipped.append(SkippedPage(_name(page.document), reason))
             return None
         record = replace(record, origin=page.origin)
         path = page.document.path
@@ -213,7 +224,7 @@ class _Reading:
         unseen = any(page.partial for page in self.skipped)
         skipped = {page.page for page in self.skipped}
         for path, record in before.items():
-            if path not in self.now and (unseen or record.document.source in skipped):
+            if path not in self.now and (unseen or _name(record.document) in skipped):
                 self.now[path] = replace(self._record(record.document, before), origin=record.origin)
 
     def all_passages(self) -> Iterator[Passage]:
@@ -231,6 +242,11 @@ class _Reading:
         return replace(record, passages=len(self.passages[document.path]))
 
 
+def _name(document: Document) -> str:
+    """What a page is called where it cannot be read."""
+    return document.source or document.path
+
+
 def _refuse_mass_removal(removed: set[str], before: Mapping[str, PageRecord]) -> None:
     if len(removed) <= _FEW or len(removed) <= _MOST_REMOVED * len(before):
         return
@@ -242,12 +258,13 @@ def _refuse_mass_removal(removed: set[str], before: Mapping[str, PageRecord]) ->
 
 
 async def _publish(index: PassageIndex, reading: _Reading) -> str:
-    known = await index.records()  # once more: another reading may have published meanwhile
-    others = [record for record in known if record.site != reading.site]
-    passages = await anyio.to_thread.run_sync(lambda: [*_cut(others), *reading.all_passages()])
-    if not passages:
-        raise IngestionError("the pages hold headings only: there is no text to answer from")
-    return await index.publish([*others, *reading.now.values()], passages)
+    async with _publishing.setdefault(id(index), anyio.Lock()):
+        known = await index.records()  # once more: another reading may have published meanwhile
+        others = [record for record in known if record.site != reading.site]
+        passages = await anyio.to_thread.run_sync(lambda: [*_cut(others), *reading.all_passages()])
+        if not passages:
+            raise IngestionError("the pages hold headings only: there is no text to answer from")
+        return await index.publish([*others, *reading.now.values()], passages)
 
 
 def _cut(records: Sequence[PageRecord]) -> Iterator[Passage]:
@@ -289,7 +306,7 @@ async def _pages(
     if isinstance(source, AsyncIterable):
         taken: dict[str, str] = {}
         async for document in source:
-            name = document.source or document.path
+            name = _name(document)
             if not plan.wants(name):
                 continue
             if first := taken.get(document.path):
