@@ -157,6 +157,7 @@ async def test_pages_that_cannot_be_read_are_named_and_the_others_go_on(site: Si
         "/gone": Answer("no", 404),
         "/broken": Answer("no", 500),
         "/circle": Answer.redirect("/circle"),
+        "/elsewhere": Answer.redirect("http://evil.example/page"),
         "/pdf": Answer(b"%PDF", content_type="application/pdf"),
         "/empty": Answer("<html><body><div id=root></div></body></html>"),
         "/deep": Answer("<div>" * 100_000),
@@ -174,6 +175,7 @@ async def test_pages_that_cannot_be_read_are_named_and_the_others_go_on(site: Si
     assert "404" in reasons["/gone"]
     assert "500" in reasons["/broken"]
     assert "circle" in reasons["/circle"]
+    assert reasons["/elsewhere"] == f"it redirects to http://evil.example/page, which is not on {site.address}"
     assert "application/pdf" in reasons["/pdf"]
     assert "no text" in reasons["/empty"]
     assert "deep" in reasons["/deep"]
@@ -222,6 +224,9 @@ async def test_a_sitemap_that_is_none_or_away_is_an_error(site: Site):
         await read(f"{site.address}/sitemap.xml")
     with pytest.raises(IngestionError, match="XML"):
         await read(f"{site.address}/cut.xml")
+    site.answers["/page.xml"] = Answer.page("Welcome")  # what a site of scripts answers, whatever is asked for
+    with pytest.raises(IngestionError, match="no sitemap, but text/html"):
+        await read(f"{site.address}/page.xml")
     pages, skipped = await read(f"{site.address}/index.xml")
 
     assert [page.document.title for page in pages] == ["A"]

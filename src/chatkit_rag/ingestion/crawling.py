@@ -30,6 +30,7 @@ _AT_ONCE = 4
 _UNANSWERED = 12
 """Pages in a row, each asked for several times, after which a server is taken to be away."""
 _GZIP = b"\x1f\x8b"
+_SITEMAP_NAMES = (".xml", ".xml.gz")
 
 
 class _Entry(NamedTuple):
@@ -96,6 +97,8 @@ class _Crawl:
         except (BadAddress, FetchFailed) as error:
             raise IngestionError(f"{url} was not fetched: {error}") from error
         if is_page:
+            if path_of(first.url).endswith(_SITEMAP_NAMES):  # what a site shows in place of what it does not have
+                raise IngestionError(f"{url} was not read: it is no sitemap, but {first.content_type}")
             if len(first.data) > self._options.page_bytes:
                 raise IngestionError(f"{url} is too large for a page, and no sitemap")
             yield await self._page(_Entry(url, record, first)) or SkippedPage(url, "it asks not to be found")

@@ -168,14 +168,15 @@ class SiteFetcher:
             target = await self._request(address, conditions, most_bytes)
             if isinstance(target, Fetched):
                 return target
-            address = self._checked(target_of(address.url, target))
+            address = self._checked(target_of(address.url, target), is_target=True)
 
-    def _checked(self, url: str) -> Address:
+    def _checked(self, url: str, *, is_target: bool = False) -> Address:
         address = read_address(url)
+        what = f"it redirects to {address.url}, which" if is_target else "it"
         if not _same_site(address.origin, self.origin):
-            raise BadAddress(f"it is not on {self.origin.scheme}://{self.origin.host}")
+            raise BadAddress(f"{what} is not on {Address(self.origin, '', '').url}")
         if address.origin.scheme == "http" and self.origin.scheme == "https":
-            raise BadAddress("it leads from https to http")
+            raise BadAddress(f"{what} leads from https to http")
         return address
 
     async def _request(self, address: Address, conditions: Mapping[str, str], most_bytes: int) -> Fetched | str:
