@@ -166,7 +166,14 @@ class TestLibraries:
         assert read.libraries == {"ros2": "/ros2/docs"}
         assert read.mcp_servers == ["https://tools.example/mcp"]
 
-    @pytest.mark.parametrize("setting", [{"mcp_servers": ["tools.example"]}, {"context7_url": "context7.com/api"}])
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            {"mcp_servers": ["tools.example"]},
+            {"context7_url": "context7.com/api"},
+            {"openai_base_url": "localhost:8000/v1"},
+        ],
+    )
     def test_an_address_is_a_whole_one(self, setting: dict[str, Any]):
         with pytest.raises(ConfigurationError, match="an address begins with https://"):
             Settings.read(**setting)

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=20.0, ge=0)
     """How long answers under way may take to end when the server stops."""
 
-    @field_validator("public_url", "s3_endpoint", "context7_url")
+    @field_validator("public_url", "s3_endpoint", "context7_url", "openai_base_url")
     @classmethod
     def _is_whole_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
