@@ -58,6 +58,21 @@ def test_an_index_of_a_file_is_served_and_a_new_one_is_taken_over(docs: Path, tm
     assert [hit["title"] for hit in found] == ["Belts"]
 
 
+@pytest.mark.usefixtures("docs")
+def test_an_index_that_is_fetched_is_built_anew_only_where_it_goes_into_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index("docs", "--output", "course.index")
+    (tmp_path / "docs" / "belts.md").write_text("# Belts\n\nA belt drive is quiet.\n")
+    monkeypatch.setenv("CHATKIT_RAG_INDEX", "course.index")
+
+    refused = run("index", "docs", cwd=tmp_path, env={"CHATKIT_RAG_INDEX": "course.index"})
+    assert refused.returncode == 1
+    assert "fetched from course.index" in refused.stderr
+    assert index("docs", "--output", "course.index")["added"] == 1
+    assert search("belt drive", "--data-dir", "served") == ["Belts"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "foreign", "not there"])
 @pytest.mark.usefixtures("docs")
 def test_a_file_that_cannot_be_served_is_one_clear_line(tmp_path: Path, damage: str):

@@ -159,7 +159,14 @@ def index(
         keep=keep,
     )
     settings = Settings.read(
-        url=url, site=site, language=language, embedder=embedder, qdrant_url=to, data_dir=data_dir, config=config
+        url=url,
+        site=site,
+        language=language,
+        embedder=embedder,
+        index="" if output or to else None,  # what is served elsewhere is built here
+        qdrant_url=to,
+        data_dir=data_dir,
+        config=config,
     )
     if activate is not None:
         indexing.activate(settings, activate)

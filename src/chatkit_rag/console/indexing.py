@@ -37,6 +37,11 @@ def index(settings: Settings, docs: str, choice: IndexChoice, *, output: Path | 
 
     Where nothing is indexed yet, `output` as it was before is what that is compared with.
     """
+    if settings.index:
+        raise ConfigurationError(
+            f"the index is fetched from {settings.index}, and served as it is: "
+            "--output writes another one into a file, and --to puts it on a Qdrant server"
+        )
     if output is None:
         print_json(index_pages(settings, docs, choice).to_json())
         return

@@ -64,7 +64,9 @@ class _Archive:
             else:
                 archive = Path(self.source)
                 if archive.is_dir():
-                    raise IndexUnreadable(f"{archive} is a folder, and no index that `index --output` wrote into a file")
+                    raise IndexUnreadable(
+                        f"{archive} is a folder, and no index that `index --output` wrote into a file"
+                    )
                 about = archive.stat()
                 now = {"source": self.source, "modified": about.st_mtime_ns, "bytes": about.st_size}
             if now in (None, before):
