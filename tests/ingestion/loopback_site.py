@@ -14,6 +14,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/html; charset=utf-8"
     etag: str = ""
+    reason: str | None = None
 
     @classmethod
     def redirect(cls, target: str) -> "Answer":
@@ -62,7 +63,7 @@ def serving_site(host: str = "127.0.0.1") -> Iterator[Site]:
             status = answer.status
             if answer.etag and headers.get("if-none-match") == answer.etag:
                 status, body = 304, b""
-            self.send_response(status)
+            self.send_response(status, answer.reason)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             if answer.etag:

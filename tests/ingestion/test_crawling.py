@@ -2,7 +2,9 @@
 
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import orjson
 import pytest
 from loopback_site import Answer, Site, serving_site
 
@@ -12,9 +14,11 @@ from chatkit_rag.ingestion.crawling import read_url
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.folders import SkippedPage
 from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.pipeline import ingest
 from chatkit_rag.ingestion.sitemaps import read_sitemap
 from chatkit_rag.ingestion.sites import PageRead, ReadingPlan
 from chatkit_rag.retrieval.manifest import PageRecord
+from chatkit_rag.retrieval.memory import MemoryIndex
 
 pytestmark = pytest.mark.anyio
 
@@ -182,6 +186,42 @@ async def test_pages_that_cannot_be_read_are_named_and_the_others_go_on(site: Si
     assert "MB" in reasons["/large"]
     assert "MB" in reasons["/bomb"] or "times" in reasons["/bomb"]
     assert "one address" in reasons["/moved"]
+
+
+async def test_headers_that_are_no_utf_8_stop_no_reading(site: Site, tmp_path: Path):
+    site.answers |= {
+        "/a": Answer.page("A"),
+        "/moved": Answer.redirect("/caf\xe9"),
+        "/tagged": Answer.page("Tagged", etag='"caf\xe9"'),
+        "/typed": Answer("no", content_type="text/caf\xe9"),
+        "/refused": Answer("no", 403, reason="Acc\xe8s refus\xe9"),
+    }
+    site.answers["/sitemap.xml"] = Answer.sitemap(
+        *(f"{site.address}{path}" for path in site.answers if path != "/sitemap.xml")
+    )
+    index = MemoryIndex()
+
+    report = await ingest(f"{site.address}/sitemap.xml", index, fetching=OPTIONS, journal=tmp_path / "journal")
+
+    assert [record.document.title for record in await index.records()] == ["A", "Tagged"]
+    told = {page.page.removeprefix(site.address): page.reason for page in report.skipped}
+    assert told["/moved"] == "it holds what is no text"
+    assert "403 (Acc?s refus?)" in told["/refused"]
+    assert "/typed" in told
+    assert report.to_json() == orjson.loads(orjson.dumps(report.to_json()))
+
+
+async def test_a_page_in_an_encoding_that_python_takes_for_no_encoding_is_named(site: Site):
+    site.answers |= {
+        "/a": Answer.page("A"),
+        "/b": Answer(b"<main>caf\xe9</main>", content_type="text/html; charset=undefined"),
+    }
+    site.answers["/sitemap.xml"] = Answer.sitemap(f"{site.address}/a", f"{site.address}/b")
+
+    pages, skipped = await read(f"{site.address}/sitemap.xml")
+
+    assert [page.document.title for page in pages] == ["A"]
+    assert "UTF-8" in skipped[f"{site.address}/b"]
 
 
 async def test_pages_that_do_not_want_to_be_found_are_left_out_in_silence(site: Site):

@@ -73,8 +73,11 @@ class TestFrontMatter:
             "a: " + "[" * 5_000,
             "a: !!python/object/apply:os.getcwd []",
             "a: 2024-99-99",
+            "a: !!bool maybe",
+            "a: !!int ''",
+            "a: !!timestamp soon",
         ],
-        ids=["list", "text", "endless", "exploding", "deep", "code", "date"],
+        ids=["list", "text", "endless", "exploding", "deep", "code", "date", "truth", "number", "time"],
     )
     def test_what_is_no_mapping_of_plain_values_is_refused(self, yaml: str):
         with pytest.raises(BrokenPage):

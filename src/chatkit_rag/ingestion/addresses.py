@@ -81,7 +81,10 @@ def read_address(url: str) -> Address:
     if port == 0:
         raise BadAddress("there is no port 0")
     origin = Origin(parts.scheme, _host(parts), port or _PORTS[parts.scheme])
-    return Address(origin, quote(parts.path or "/", safe=_PATH), quote(parts.query, safe=_PATH + "?"))
+    try:
+        return Address(origin, quote(parts.path or "/", safe=_PATH), quote(parts.query, safe=_PATH + "?"))
+    except UnicodeEncodeError as error:  # bytes of a header that are no UTF-8
+        raise BadAddress("it holds what is no text") from error
 
 
 def path_of(url: str) -> str:

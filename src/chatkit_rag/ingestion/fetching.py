@@ -196,19 +196,20 @@ class SiteFetcher:
                     return target
                 raise FetchFailed("it redirects to nowhere", status=answer.status)
             if answer.status in _TRY_AGAIN:
-                raise _Busy(answer.status, answer.headers.get("Retry-After", ""))
+                raise _Busy(answer.status, _header(answer, "Retry-After"))
             if answer.status == _UNCHANGED and conditions:
                 return Fetched(url=address.url, data=b"", unchanged=True)
             if answer.status != 200:
-                raise FetchFailed(f"the server answers {answer.status} ({answer.reason})", status=answer.status)
+                reason = _as_text(answer.reason or "")
+                raise FetchFailed(f"the server answers {answer.status} ({reason})", status=answer.status)
             data = await _body(answer, most_bytes, self._options.ratio)
             return Fetched(
                 url=address.url,
                 data=data,
-                content_type=answer.content_type,
+                content_type=_as_text(answer.content_type),
                 charset=answer.charset or "",
-                etag=answer.headers.get("ETag", ""),
-                last_modified=answer.headers.get("Last-Modified", ""),
+                etag=_header(answer, "ETag"),
+                last_modified=_header(answer, "Last-Modified"),
             )
 
     async def _wait_for_turn(self) -> None:
@@ -226,6 +227,15 @@ class _Busy(Exception):
         super().__init__(f"the server is busy: it answers {status}")
         self.status = status
         self.wait = float(retry_after) if retry_after.isdecimal() else 0.0
+
+
+def _header(answer: aiohttp.ClientResponse, name: str) -> str:
+    return _as_text(answer.headers.get(name, ""))
+
+
+def _as_text(sent: str) -> str:
+    """What a server sent in front of its answer, where bytes that are no UTF-8 come as halves of surrogate pairs."""
+    return sent.encode(errors="replace").decode()
 
 
 async def _body(answer: aiohttp.ClientResponse, most_bytes: int, ratio: int) -> bytes:

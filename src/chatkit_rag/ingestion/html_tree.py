@@ -113,7 +113,7 @@ def decode_html(data: bytes, *, charset: str = "") -> str:
             name = "utf-16"
         try:
             return data.decode(name or "utf-8")
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):  # Python has a codec that is called `undefined`
             problem = f"it is not UTF-8 (at byte {error.start}), nor what it says it is: save it in UTF-8"
             raise BrokenPage(problem) from error
 

@@ -88,7 +88,8 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
         line = f" (line {error.problem_mark.line + 2})" if error.problem_mark else ""
         problem = f"its front matter is not valid YAML{line}: {error.problem}; quote values that hold a colon"
         raise BrokenPage(problem) from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, LookupError, AttributeError) as error:
+        # The last two are PyYAML's own slips over what is tagged as a number, a truth value or a time and is none.
         raise BrokenPage(f"its front matter is not valid YAML: {error}") from error
     if not isinstance(front_matter, dict):
         raise BrokenPage("its front matter is no mapping: write it as lines of `name: value`")
