@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatkit_rag.documents import excerpt
+from chatkit_rag.documents import excerpt, page_url
 
 
 class TestExcerpts:
@@ -24,3 +24,17 @@ class TestExcerpts:
 
         assert cut.endswith("word …")
         assert len(cut) <= 202
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        ("anchor", "address"),
+        [
+            ("", "https://x.org/a%20b"),
+            ("why", "https://x.org/a%20b#why"),
+            ("ros-2-\N{ARABIC LETTER NOON}.1%20", "https://x.org/a%20b#ros-2-\N{ARABIC LETTER NOON}.1%20"),
+            ('a b\n"c"<i>', "https://x.org/a%20b#a%20b%0A%22c%22%3Ci%3E"),
+        ],
+    )
+    def test_an_anchor_stands_as_the_site_has_it_but_for_what_no_address_can_hold(self, anchor: str, address: str):
+        assert page_url("https://x.org/", "/a b", anchor) == address

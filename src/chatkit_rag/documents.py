@@ -13,6 +13,7 @@ from urllib.parse import quote
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKS = re.compile(r"[*`]+|^[ \t]*(?:[-+]|\d+\.|>+|#+)[ \t]+", re.MULTILINE)
 _EXCERPT = 200
+_NOT_IN_A_FRAGMENT = re.compile(r"""[\x00-\x20"<>`\x7f]""")
 
 
 def without_code(text: str) -> str:
@@ -31,10 +32,11 @@ def page_url(base: str, path: str, anchor: str = "") -> str:
     """The address of a heading: `base` (without it, relative to the host), the page's path, and `#anchor`.
 
     The path is percent-encoded, since it may hold spaces and any script's letters; `anchor` stands as the site's HTML
-    has it, which browsers match against the fragment letter by letter.
+    has it, which browsers match against the fragment letter by letter, but for what no address can hold.
     """
     address = base.rstrip("/") + quote(path, safe="/!$&'()*+,;=:@~")
-    return f"{address}#{anchor}" if anchor else address
+    fragment = _NOT_IN_A_FRAGMENT.sub(lambda found: f"%{ord(found[0]):02X}", anchor)
+    return f"{address}#{fragment}" if anchor else address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -274,6 +274,15 @@ class TestBuiltFolders:
 
 
 class TestTrouble:
+    def test_control_characters_come_out_of_no_reference_and_no_attribute(self):
+        page = read(
+            '<h1>A&#27;[2J</h1><p>Text&#7;.</p><img alt="b&#27;">', head='<meta name="description" content="c&#27;d">'
+        )
+
+        assert page.title == "A[2J"
+        assert page.sections[0].blocks == ("Text.", "Figure: b")
+        assert page.metadata["description"] == "cd"
+
     @pytest.mark.parametrize(
         "html",
         [

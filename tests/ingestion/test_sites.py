@@ -192,7 +192,26 @@ class TestTrouble:
         os.rename(tmp_path / "a.md", os.fsencode(tmp_path) + b"/\xff.md")  # noqa: PTH104 - a path of bytes
         write(tmp_path, {"b.md": "Text."})
 
-        assert skipped(tmp_path) == {"?.md": "its name is not UTF-8: rename it"}
+        assert skipped(tmp_path) == {"?.md": "its name is not UTF-8, or holds control characters: rename it"}
+
+    def test_control_characters_reach_no_title_no_text_and_no_address(self, tmp_path: Path):
+        write(
+            tmp_path,
+            {
+                "a.md": '---\ntitle: "One\\e[2J\\nline"\n---\n## A \x1b[31mheading\n\nText \x07and\x9b more.',
+                "b.md": '---\nslug: "b\\nc"\n---\nText.',
+                "c\x1b[2J.md": "Text.",
+            },
+        )
+
+        [page] = read(tmp_path)
+
+        assert page.title == "One[2J line"
+        assert page.sections[1].heading_path == ("One[2J line", "A [31mheading")
+        assert page.sections[1].blocks == ("Text and more.",)
+        reasons = skipped(tmp_path)
+        assert reasons.keys() == {"b.md", "c?[2J.md"}
+        assert all("control characters" in reason for reason in reasons.values())
 
     def test_a_page_that_vanishes_while_others_are_read_is_reported(self, tmp_path: Path):
         write(tmp_path, {"a.md": "Text.", "b.md": "Text."})

@@ -12,7 +12,7 @@ from chatkit_rag.ingestion.addresses import path_of
 from chatkit_rag.ingestion.docusaurus import with_places
 from chatkit_rag.ingestion.html import HtmlPage, read_html
 from chatkit_rag.ingestion.html_tree import decode_html
-from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.markdown import BrokenPage, holds_controls
 
 NO_TEXT = "its main part holds no text: does a script draw it? Build the site so that its HTML holds the text"
 
@@ -54,6 +54,8 @@ def built_document(page: HtmlPage, *, address: str, source: str) -> Document:
     if not any(section.blocks for section in page.sections):
         raise BrokenPage(NO_TEXT)
     path = address.rstrip("/") or "/"
+    if holds_controls(path):
+        raise BrokenPage("its address holds control characters")
     metadata = {**_version(path), **page.metadata}
     return Document(
         path=path,

@@ -10,7 +10,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from chatkit_rag.documents import Document
-from chatkit_rag.ingestion.markdown import BrokenPage, decode_markdown, read_sections, split_front_matter
+from chatkit_rag.ingestion.markdown import (
+    BrokenPage,
+    decode_markdown,
+    holds_controls,
+    read_sections,
+    split_front_matter,
+)
 
 _DATE_OR_VERSION = re.compile(r"\d+[-_.]\d+")
 _NUMBER_PREFIX = re.compile(r"\d+\s*[-_.]+\s*([^-_.\s].*)", re.DOTALL)
@@ -66,6 +72,8 @@ def page_path(page: PurePosixPath, front_matter: dict[str, Any]) -> str:
         raise BrokenPage(f"its id {last!r} holds a slash: use `slug` to move a page")
     if "?" in slug or "#" in slug:
         raise BrokenPage(f"its slug {slug!r} holds ? or #, which no page's address can")
+    if holds_controls(slug + last):
+        raise BrokenPage(f"its slug or id {slug or last!r} holds control characters, which no page's address can")
     if not slug and _is_index(page):
         slug = "."
     slug = slug or last or (_without_number(page.stem) if strips else page.stem)
@@ -73,11 +81,14 @@ def page_path(page: PurePosixPath, front_matter: dict[str, Any]) -> str:
 
 
 def with_places(place: PurePosixPath, front_matter: dict[str, Any]) -> dict[str, Any]:
-    """The front matter, with `module` and `week` where the path names them, as numbers."""
+    """The front matter, with `module` and `week` where the path names them, as numbers, and truth values as such."""
     metadata = {**_places(place), **front_matter}
     for name in ("module", "week"):
         if isinstance(value := metadata.get(name), str) and _NUMBER.fullmatch(value.strip()):
             metadata[name] = int(value)
+    for name in ("draft", "unlisted", "unpublished", "published"):
+        if isinstance(value := metadata.get(name), str) and value.lower() in ("true", "false"):
+            metadata[name] = _is_true(value)
     return metadata
 
 

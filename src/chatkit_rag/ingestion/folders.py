@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.markdown import BrokenPage, holds_controls
 
 MOST_BYTES = 5_000_000
 """A larger file is no page that people read."""
@@ -40,8 +40,11 @@ def walk(
         name = place.name
         if not first and (name.startswith(("_", ".")) or name == "node_modules"):
             continue
-        if (shown := name.encode(errors="replace").decode()) != name:
-            yield SkippedPage(str(place.with_name(shown)), "its name is not UTF-8: rename it")
+        if (shown := name.encode(errors="replace").decode()) != name or holds_controls(name):
+            shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
+            yield SkippedPage(
+                str(place.with_name(shown)), "its name is not UTF-8, or holds control characters: rename it"
+            )
             continue
         try:
             mode = stat.S_IFDIR if first else path.lstat().st_mode

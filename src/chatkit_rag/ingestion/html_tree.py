@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from chatkit_rag.ingestion.markdown import BrokenPage
+from chatkit_rag.ingestion.markdown import BrokenPage, without_controls
 
 MOST_DEPTH = 100
 """Elements deeper than this are not told apart: their text belongs to the one that they stand in."""
@@ -157,6 +157,7 @@ class _Builder:
             self.root.attributes = attributes
         if self._depth > MOST_DEPTH:
             return
+        attributes = {name: without_controls(value) for name, value in attributes.items()}
         element = Element(tag, attributes, self._open, len(self._open.children))
         self._open.children.append(element)
         self._open = element
@@ -168,7 +169,7 @@ class _Builder:
         self._depth -= 1
 
     def data(self, text: str, /) -> None:
-        self._open.children.append(text)
+        self._open.children.append(without_controls(text))
 
     def comment(self, _text: str, /) -> None:
         pass

@@ -27,6 +27,8 @@ from chatkit_rag.ingestion.inline import plain_text
 from chatkit_rag.ingestion.mdx_rules import html_plugin, mdx_plugin
 from chatkit_rag.ingestion.slugs import GithubSlugs, Slugs
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<yaml>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_VALUES = 10_000
 _FRONT_MATTER_LONGEST = 100_000
@@ -52,14 +54,24 @@ class BrokenPage(ValueError):
     """A page that cannot be read; the message completes the sentence "This page was left out: …"."""
 
 
+def without_controls(text: str) -> str:
+    """The text without characters that nobody sees, and that terminals obey; line ends and tabs stay."""
+    return _UNSEEN.sub("", text)
+
+
+def holds_controls(text: str) -> bool:
+    """Whether a name or an address holds such characters, line ends and tabs among them."""
+    return bool(_CONTROLS.search(text))
+
+
 def decode_markdown(data: bytes) -> str:
-    """The text of a page.
+    """The text of a page, without control characters.
 
     Raises:
         BrokenPage: it is not UTF-8.
     """
     try:
-        return data.decode("utf-8-sig")
+        return without_controls(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BrokenPage(f"it is not UTF-8 (at byte {error.start}): save it in that encoding") from error
 
@@ -121,7 +133,7 @@ def read_sections(
     mdx = mdx or (slugs.mdx and _looks_like_mdx(body))
     parser = _parser(mdx)
     tokens = parser.parse(body, {"mdx": mdx})
-    title = (title or "").strip() or _first_title(tokens) or fallback
+    title = " ".join((title or "").split()) or _first_title(tokens) or fallback
     writer = BlockWriter(parser)
     sections: list[Section] = []
     enclosing: list[tuple[int, str]] = []
@@ -240,6 +252,6 @@ def _json_scalar(value: Any) -> Any:
         case bytes():
             return value.decode("latin-1")
         case str():
-            return value.encode(errors="replace").decode()  # half a surrogate pair is no text
+            return without_controls(value.encode(errors="replace").decode())  # half a surrogate pair is no text
         case _:
             return value

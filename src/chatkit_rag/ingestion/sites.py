@@ -19,7 +19,7 @@ from chatkit_rag.ingestion.layout import Layout
 from chatkit_rag.ingestion.markdown import BrokenPage
 from chatkit_rag.retrieval.manifest import Origin, PageRecord
 
-READING = 1
+READING = 2
 """Raised when the same file would be read in another way than before: every page is then read again."""
 
 
