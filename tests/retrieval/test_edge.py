@@ -24,6 +24,7 @@ from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.manifest import PageRecord
+from chatkit_rag.testing.index_contract import WordsEmbedder
 from small_disk import Ballast, small_disk
 
 pytestmark = pytest.mark.anyio
@@ -414,6 +415,18 @@ class TestTakingOver:
         finally:
             await reader.close()
 
+    async def test_vectors_are_taken_of_one_that_was_taken_over_while_others_were_made(self, folder: Path):
+        embedder = WordsEmbedder()
+        records, passages = course(PAGES)
+        async with EdgeIndex(folder, embedder=embedder) as index, EdgeIndex(folder, embedder=embedder) as other:
+            await index.publish(records, passages)
+            await index.open()
+            kept = await index._kept_vectors()
+            await other.publish(records, passages)
+            assert await index.generation() == "gen-2"
+
+            assert set(await kept([passage.id for passage in passages])) == {passage.id for passage in passages}
+
 
 async def _publish(folder: Path, pages: dict[str, tuple[str, str]], *, keep: int) -> str:
     async with EdgeIndex(folder, keep=keep) as index:
@@ -443,6 +456,18 @@ class TestWhatCannotBeOpened:
 
             file.write_bytes(content)
             assert paths(await index.search("pear")) == ["/a"]
+
+    async def test_a_pointer_that_cannot_be_read_leaves_what_is_open(
+        self, index: EdgeIndex, folder: Path, caplog: pytest.LogCaptureFixture
+    ):
+        (folder / "CURRENT").write_bytes(b"")
+
+        for _ in range(2):
+            assert paths(await index.search("node"))[0] == "/nodes"
+
+        assert caplog.text.count("the index that is open is served: the index in") == 1
+        await index.publish(*course({"/new": ("New", "A zeppelin flies.")}))
+        assert paths(await index.search("zeppelin")) == ["/new"]
 
     async def test_a_full_disk_does_not_end_the_server(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         with small_disk(megabytes=60) as disk:
@@ -502,6 +527,28 @@ class TestUnreadable:
         await index.close()
 
         assert copies(temporary) == []
+
+    async def test_so_is_what_the_engine_panics_at(self, published: Path, folder: Path, temporary: Path):
+        for file in (published / "slices").rglob("status.dat"):
+            file.write_bytes(b"")
+        index = EdgeIndex(folder)
+
+        with pytest.raises(IndexUnreadable, match="is damaged; remove"):
+            await index.open()
+        await index.close()
+
+        assert copies(temporary) == []
+
+    async def test_so_is_what_it_finds_out_when_it_is_asked(self, folder: Path):
+        embedder = WordsEmbedder()
+        async with EdgeIndex(folder, embedder=embedder) as index:
+            await index.publish(*course(PAGES))
+        for file in (folder / "gen-1" / "slices").rglob("chunk_0.mmap"):
+            file.write_bytes(b"")
+
+        async with EdgeIndex(folder, embedder=embedder) as index:
+            with pytest.raises(IndexUnreadable, match="is damaged; remove"):
+                await index.search("node", vector=await embedder.embed_query("node"))
 
     async def test_a_missing_generation_is_damage(self, published: Path, folder: Path):
         shutil.rmtree(published)

@@ -192,6 +192,29 @@ class TestSliceProcess:
             with pytest.raises(IndexError_, match="cannot be written: exit status -9"):
                 process.count() if task == "count" else process.write(corpus, [])
 
+    def test_says_so_when_it_ends_within_its_answer(self, share: Share, monkeypatch: pytest.MonkeyPatch):
+        answer = "import pickle, sys; sys.stdout.buffer.write(pickle.dumps(list(range(9)))[:-5])"
+        monkeypatch.setattr(edge_processes, "_COMMAND", (sys.executable, "-c", answer))
+
+        with SliceProcess(share) as process, pytest.raises(IndexError_, match="cannot be written: exit status 0"):
+            process.count()
+
+    @pytest.mark.skipif(not hasattr(os, "setpriority"), reason="priorities are set where systems have them")
+    def test_is_gone_when_its_priority_cannot_be_set(self, share: Share, monkeypatch: pytest.MonkeyPatch):
+        started: list[int] = []
+
+        def refuse(_which: int, number: int, _priority: int) -> None:
+            started.append(number)
+            raise PermissionError
+
+        monkeypatch.setattr(os, "setpriority", refuse)
+
+        with pytest.raises(PermissionError):
+            SliceProcess(share)
+
+        with pytest.raises(ProcessLookupError):
+            os.kill(started[0], 0)
+
     def test_is_gone_when_building_fails(self, share: Share):
         process = SliceProcess(share)
 

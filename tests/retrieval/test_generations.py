@@ -321,6 +321,17 @@ class TestPrivateCopies:
 
         assert list(temporary.iterdir()) == [young]
 
+    def test_a_link_is_not_followed(self, tmp_path: Path, generation: Path, temporary: Path):
+        documents = tmp_path / "documents"
+        documents.mkdir()
+        long_ago = time.time() - 2 * generations._GRACE
+        os.utime(documents, (long_ago, long_ago))
+        (temporary / f"{generations._PREFIX_OF_OWN}link").symlink_to(documents)
+
+        PrivateCopy(generation).remove()
+
+        assert list(documents.iterdir()) == []
+
     def test_what_is_not_ours_is_left_alone(self, generation: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(generations, "_GRACE", 0.0)
         monkeypatch.setattr(generations, "_is_ours", lambda _place: False)

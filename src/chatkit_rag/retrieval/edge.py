@@ -64,6 +64,8 @@ class EdgeIndex(GenerationIndex):
         self._opened: OpenGeneration | None = None
         self._refused: tuple[Published, float] | None = None
         """What could not be opened, and until when it is not tried again."""
+        self._is_told = False
+        """Whether the log says that `CURRENT` cannot be read."""
         # Not asyncio's, which serves the one event loop that it was first waited for in.
         self._opening = anyio.Lock(fast_acquire=True)
 
@@ -154,8 +156,14 @@ class EdgeIndex(GenerationIndex):
         if generation is None or self._embedder is None or generation.knowledge.embedder != self._embedder.signature:
             return None
 
+        def look_up(ids: Sequence[str]) -> Mapping[str, tuple[str, Vector]]:
+            # Another one may have been taken over since, and is closed by this worker, behind what it was given before.
+            opened = self._opened
+            same = opened is not None and opened.knowledge.embedder == generation.knowledge.embedder
+            return opened.vectors(ids) if opened is not None and same else {}
+
         async def kept(ids: Sequence[str]) -> Mapping[str, tuple[str, Vector]]:
-            return await asyncio.wrap_future(self._submit(partial(generation.vectors, ids)))
+            return await asyncio.wrap_future(self._submit(partial(look_up, ids)))
 
         return kept
 
@@ -164,14 +172,15 @@ class EdgeIndex(GenerationIndex):
 
         One that cannot be opened is tried again each minute; `or_before` serves the one before meanwhile, if there is.
         """
-        if self._serves(self._generations.current(), or_before=or_before):
+        if self._serves(self._named(or_before=or_before), or_before=or_before):
             return self._opened
         async with self._opening:
-            while (published := self._generations.current()) is not None:
+            while (published := self._named(or_before=or_before)) is not None:
                 if self._serves(published, or_before=or_before):
                     break
                 try:
                     before, self._opened = self._opened, await self._open(published)
+                    self._is_told = False
                 except IndexUnreadable as exc:
                     if self._generations.current() != published:
                         continue  # a builder removed it while it was read, and has named the next one
@@ -183,6 +192,18 @@ class EdgeIndex(GenerationIndex):
                 if before is not None:
                     await asyncio.wrap_future(self._submit(before.close))
             return self._opened
+
+    def _named(self, *, or_before: bool) -> Published | None:
+        """What `CURRENT` names; what is served, where that cannot be read."""
+        try:
+            return self._generations.current()
+        except IndexUnreadable as exc:
+            if self._opened is None or not or_before:
+                raise
+            if not self._is_told:
+                self._is_told = True
+                _log.warning("the index that is open is served: %s", exc)
+            return self._opened.source
 
     def _serves(self, published: Published | None, *, or_before: bool) -> bool:
         if self._opened is None or self._opened.source == published:

@@ -67,7 +67,7 @@ class OpenGeneration:
                 opened.slices.append(engine.EdgeShard.load(str(place)))
                 time.sleep(_BREATH)
             opened.check_completeness()
-        except Exception as exc:  # the engine raises bare exceptions only
+        except BaseException as exc:  # the engine raises bare exceptions, and its panics are no `Exception`
             opened.close()
             raise damaged(path.parent) from exc
         return opened
@@ -130,7 +130,10 @@ class OpenGeneration:
             filter=filter_,
             params=_EXACTLY if using == MEANING else None,
         )
-        found: list[Any] = [point for slice_ in self.slices for point in slice_.query(request)]
+        try:
+            found: list[Any] = [point for slice_ in self.slices for point in slice_.query(request)]
+        except Exception as exc:
+            raise damaged(self.source.path.parent) from exc
         if len(self.slices) > 1:
             found = sorted(found, key=attrgetter("score"), reverse=True)[:limit]
         return [(point.id, point.score) for point in found]

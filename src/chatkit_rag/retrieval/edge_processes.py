@@ -55,11 +55,11 @@ class SliceProcess:
                 begun.callback(scratch.remove)
                 command.append(str(scratch.path))
             self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)  # noqa: S603 - our own module
+            begun.callback(self._end_process)
             if hasattr(os, "setpriority"):  # whoever answers readers on this machine goes first, also while it starts
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, _PATIENT)
             self._to_it = cast("BinaryIO", self._process.stdin)
             self._from_it = cast("BinaryIO", self._process.stdout)
-            begun.callback(self._end_process)
             self._begun = begun.pop_all()
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class SliceProcess:
         try:
             self._send(self._share)
             counted: Counted = pickle.load(self._from_it)  # noqa: S301 - from a process of our own
-        except (BrokenPipeError, EOFError) as exc:
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError) as exc:  # the last where it ends within its answer
             raise self._failure() from exc
         return counted
 

@@ -11,6 +11,7 @@ as they were. Knows files only, not what is in them.
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Generator
@@ -208,4 +209,6 @@ def _remove_abandoned(folders: Path) -> None:
 
 
 def _is_ours(place: Path) -> bool:
-    return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
+    """Whether it is a folder that we made: a link leads to what somebody else may want to be touched."""
+    found = place.lstat()
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
