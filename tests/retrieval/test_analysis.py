@@ -267,3 +267,10 @@ def test_what_a_text_is_asked_with_is_what_it_is_indexed_under(text: str):
     found = set(indexed(passage(text)).indices)
 
     assert {term for word in words(text) for term in ANALYSER.word_terms(word)} <= found
+
+
+def test_what_is_too_long_to_be_a_word_is_analysed_and_not_kept():
+    analyser = Analyser()
+
+    assert len(analyser.terms("process " + "x" * 5_000)) == 2
+    assert set(analyser._words) == {"process"}

@@ -99,6 +99,12 @@ class TestTypos:
         assert corrected_by(commonest, "motox") == "moton"
         assert corrected_by(first, "motox") == "moton"
 
+    def test_of_a_heap_of_unknown_words_only_the_first_few_are_mended(self):
+        mended = corrected(" ".join(["robto"] * 50)).split()
+
+        assert mended == ["robot"] * 20 + ["robto"] * 30
+        assert corrected(" ".join(["robot"] * 50) + " quaternoin").endswith("robot quaternion")
+
     def test_an_empty_corpus_mends_nothing(self):
         assert corrected_by(lexicon([]), "what is a robto") == "what is a robto"
 

@@ -126,7 +126,7 @@ class Analyser:
         object.__setattr__(self, "_between", re.compile("|".join(between)) if between else None)
         object.__setattr__(self, "_function_words", function_words(language.name))
         object.__setattr__(self, "_asking", ASKING.get(language.name, frozenset()))
-        object.__setattr__(self, "_words", Memo(self._word, most=_REMEMBERED))
+        object.__setattr__(self, "_words", Memo(self._word, most=_REMEMBERED, keeps=_is_short))
         object.__setattr__(self, "_tokens", Memo(self._token, most=_REMEMBERED, keeps=_is_short))
         object.__setattr__(self, "_around", Memo(self._around_text, most=_REMEMBERED_AROUND))
 

@@ -26,6 +26,10 @@ _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
 _LONG = 8
 """From so many letters on two slips are forgiven."""
+_MOST_MENDED = 20
+"""Words of one question that are mended: where more are unknown, it is in another language, or a heap of letters."""
+_MOST_NAMES = 8
+"""Names in one piece that a question is looked through for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +41,17 @@ class Lexicon:
     """Term number -> passages that hold it."""
     words: Mapping[str, int]
     """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
-    _by_length: dict[int, list[str]] = field(init=False, repr=False, compare=False)
+    _alike: dict[tuple[int, str], list[str]] = field(init=False, repr=False, compare=False)
+    """Words by their length and first letter."""
     _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
     _highest: float = field(init=False, repr=False, compare=False)
     _weights: Memo[frozenset[int], float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_length: dict[int, list[str]] = {}
+        alike: dict[tuple[int, str], list[str]] = {}
         for word in self.words:
-            by_length.setdefault(len(word), []).append(word)
-        object.__setattr__(self, "_by_length", by_length)
+            alike.setdefault((len(word), word[0]), []).append(word)
+        object.__setattr__(self, "_alike", alike)
         rarities = {term: rarity(frequency, self.passages) for term, frequency in self.frequencies.items()}
         object.__setattr__(self, "_rarities", rarities)
         object.__setattr__(self, "_highest", rarity(0, self.passages))
@@ -102,7 +107,8 @@ class Lexicon:
 
     def names(self, question: str, analyser: Analyser) -> list[list[int]]:
         """The phrases of each name in a question that means nothing in parts; see `segmentation.glued_names`."""
-        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in glued_names(question))
+        asked = glued_names(question)[:_MOST_NAMES]
+        parts = ([self._corrected_word(word, analyser) for word in words(name)] for name in asked)
         found = [phrases([term for word in name for term in analyser.word_terms(word)]) for name in parts]
         return [name for name in found if name]
 
@@ -111,8 +117,9 @@ class Lexicon:
 
         One slip is forgiven (letters swapped, changed, added or left out), two in long words; the first letter must
         stand, or be swapped with the second. Between equally near words the commoner one is taken, then the first by
-        alphabet. Where a script has no spaces, words are cut instead where two letters meet that the corpus never puts
-        side by side, next to some that it does: that is where one word ends.
+        alphabet. Where many are unknown, only the first few are mended. Where a script has no spaces, words are cut
+        instead where two letters meet that the corpus never puts side by side, next to some that it does: that is where
+        one word ends.
 
         Behind them stand the other words of names of code (`Analyser.names`), as far as the corpus has them. A name
         that it has in one word is asked for in one word: with its parts, "PyTorch" would count three times.
@@ -120,14 +127,18 @@ class Lexicon:
         others = analyser.names(question, is_found=lambda word: self._is_known(word, analyser))
         named = [name for name in others if self._is_known(name, analyser)]
         meant: list[str] = []
+        left = _MOST_MENDED
         for word in words(question):
             if word in self.words:
                 meant.append(word)
             elif is_unspaced(word):
                 cut = (piece for part in analyser.parts(word) for piece in self._cut(part, analyser))
                 meant.extend(filter(is_word, cut))
+            elif left and self._may_be_a_slip(word, analyser):
+                left -= 1
+                meant.append(self._nearest(word))
             else:
-                meant.append(self._corrected_word(word, analyser))
+                meant.append(word)
         return meant + named
 
     def understood(self, asked: list[str], analyser: Analyser) -> list[str]:
@@ -161,17 +172,22 @@ class Lexicon:
         return any(term in self.frequencies for term in analyser.word_terms(word))
 
     def _corrected_word(self, word: str, analyser: Analyser) -> str:
+        return self._nearest(word) if self._may_be_a_slip(word, analyser) else word
+
+    def _may_be_a_slip(self, word: str, analyser: Analyser) -> bool:
         if len(word) < _SHORT or not is_spelled(word):
-            return word
-        if not analyser.word_terms(word) or self._is_known(word, analyser):
-            return word
+            return False
+        return bool(analyser.word_terms(word)) and not self._is_known(word, analyser)
+
+    def _nearest(self, word: str) -> str:
         slips = 2 if len(word) >= _LONG else 1
-        near = [
-            candidate
-            for length in range(len(word) - slips, len(word) + slips + 1)
-            for candidate in self._by_length.get(length, ())
-            if candidate.startswith((word[0], word[1::-1])) and (len(word) > _SHORT or _is_short_slip(word, candidate))
-        ]
+        near: list[str] = []
+        for length in range(len(word) - slips, len(word) + slips + 1):
+            near += self._alike.get((length, word[0]), ())
+            if word[0] != word[1]:
+                near += [other for other in self._alike.get((length, word[1]), ()) if other[1:2] == word[0]]
+        if len(word) == _SHORT:
+            near = [candidate for candidate in near if _is_short_slip(word, candidate)]
         # `limit=None` gives every one within the bound: the choice between them is ours.
         found = extract(word, near, scorer=OSA.distance, score_cutoff=slips, limit=None)
         best = min(found, key=lambda match: (match[1], -self.words[match[0]], match[0]), default=None)
