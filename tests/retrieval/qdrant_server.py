@@ -188,4 +188,5 @@ def _done() -> web.Response:
 
 
 def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"status": {"error": message}, "time": 0.0}, status=status)
+    headers = {"Retry-After": "1"} if status == 429 else {}
+    return web.json_response({"status": {"error": message}, "time": 0.0}, status=status, headers=headers)

@@ -1,5 +1,6 @@
 """Embedders and rerankers: over real HTTP, and by a real runtime."""
 
+import asyncio
 import math
 import socket
 import threading
@@ -221,6 +222,22 @@ class TestCohere:
             await made.embed_query("b")
 
         assert [request["input_type"] for request in server.embedding_requests] == ["search_document", "search_query"]
+
+    def test_one_serves_one_event_loop_after_another(self, server: FakeModelServer):
+        made = cohere(server)
+
+        async def use_and_close() -> None:
+            await made.embed_query("b")
+            await made.close()
+
+        first = asyncio.new_event_loop()
+        first.run_until_complete(made.embed_query("a"))
+        connection = made._service._opened[1]
+        asyncio.run(use_and_close())
+        first.run_until_complete(connection.aclose())
+        first.close()
+
+        assert len(server.embedding_requests) == 2
 
     @pytest.mark.parametrize("kind", ["unauthorized", "server_error", "cut"])
     async def test_a_failure_is_named(self, server: FakeModelServer, kind: Any):

@@ -113,6 +113,34 @@ async def test_a_write_that_fails_once_is_sent_again(index: QdrantIndex, server:
     assert failures == []
 
 
+async def test_a_server_that_asks_to_come_again_later_is_one_that_does_not_answer_now(
+    index: QdrantIndex, server: QdrantServer
+):
+    failures = [429]
+    server.fault = lambda request: failures.pop() if writes(request) and failures else None
+    assert await index.publish([record(NEW)], [NEW]) == "gen-2"
+    assert failures == []
+
+    server.fault = lambda _request: 429
+    with pytest.raises(IndexUnavailable, match="asks to come again later"):
+        await index.search("zeppelin")
+    server.fault = None
+
+
+async def test_what_is_published_is_told_also_where_the_server_goes_away_right_after(
+    index: QdrantIndex, server: QdrantServer
+):
+    def fault(request: Any) -> int | None:
+        is_published = server.aliases["courses"] == "courses-gen-2"
+        return 503 if request.method == "GET" and is_published else None
+
+    server.fault = fault
+    assert await index.publish([record(NEW)], [NEW]) == "gen-2"
+    server.fault = None
+
+    assert await index.generation() == "gen-2"
+
+
 async def test_of_two_indexers_at_once_one_is_told_to_try_again(index: QdrantIndex, server: QdrantServer):
     async with QdrantIndex(server.url, options=QdrantOptions(timeout=20)) as other:
         outcomes = await asyncio.gather(

@@ -173,6 +173,21 @@ class TestMeaning:
         assert index.vectors == [None] * 5
         assert "going on without the embedder" in caplog.text
 
+    @pytest.mark.parametrize("vector", [[float("nan")] * 64, [0.0] * 64, [1.0]])
+    async def test_a_vector_that_is_none_is_not_searched_by(
+        self, vector: list[float], caplog: pytest.LogCaptureFixture
+    ):
+        class Broken(WordsEmbedder):
+            async def embed_query(self, text: str) -> Any:
+                return vector
+
+        index: Any = Fixed(hit(1, 1), embedder=Broken())
+
+        assert numbers(await Retriever(index).retrieve("why")) == [1]
+
+        assert index.vectors == [None]
+        assert "going on without the embedder: words:64 gave a vector" in caplog.text
+
     async def test_vectors_of_another_embedder_are_not_asked_for_and_that_is_told_once(
         self, caplog: pytest.LogCaptureFixture
     ):
@@ -250,10 +265,15 @@ class TestReranking:
         assert [numbers(await retriever.retrieve("why")) for _ in range(5)] == [[1, 2]] * 5
         assert reranker.asked == [2, 2, 2]
 
-    async def test_scores_of_another_number_of_passages_count_for_nothing(self):
+    @pytest.mark.parametrize("scores", [(0.5,), (0.1, float("nan")), (0.1, float("inf"))])
+    async def test_scores_that_are_none_count_for_nothing_and_that_is_told(
+        self, scores: tuple[float, ...], caplog: pytest.LogCaptureFixture
+    ):
         index: Any = Fixed(hit(1, 9, path="/1"), hit(2, 8, path="/2"))
 
-        assert numbers(await Retriever(index, reranker=Scores(0.5)).retrieve("why")) == [1, 2]
+        assert numbers(await Retriever(index, reranker=Scores(*scores)).retrieve("why")) == [1, 2]
+
+        assert "going on without the reranker: it gave" in caplog.text
 
 
 async def test_what_stands_around_a_passage_comes_along():

@@ -143,7 +143,9 @@ class OpenGeneration:
         if not 0 <= row + step < len(self.passages):
             return None
         here, beside = self.passages.read(row), self.passages.read(row + step)
-        is_same = all(getattr(here, name) == getattr(beside, name) for name in ("site", "path", "anchor"))
+        is_same = all(
+            getattr(here, name) == getattr(beside, name) for name in ("site", "path", "anchor", "heading_path")
+        )
         return beside if is_same else None
 
 

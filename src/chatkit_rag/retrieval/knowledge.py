@@ -209,7 +209,7 @@ def make_payloads(passages: Sequence[Passage], *, embedded: bool) -> list[dict[s
         if truths := flags(payload["metadata"]):
             payload["flags"] = truths
     for first, second in pairwise(payloads):
-        if all(first[name] == second[name] for name in ("site", "path", "anchor")):
+        if all(first[name] == second[name] for name in ("site", "path", "anchor", "heading_path")):
             first["after"], second["before"] = second["id"], first["id"]
     if embedded:
         for payload, passage in zip(payloads, passages, strict=True):

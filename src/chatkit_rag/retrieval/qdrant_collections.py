@@ -16,6 +16,7 @@ import stamina
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from chatkit_rag.errors import IndexError_, IndexMissing, IndexUnavailable
@@ -270,6 +271,8 @@ class QdrantCollections:
             raise _error(exc.status_code or 500, f"{self.label} answered {exc.status_code}: {said}") from exc
         except AioRpcError as exc:
             raise _error(_STATUSES.get(exc.code(), 500), f"{self.label} answered: {exc.details()}") from exc
+        except QdrantException as exc:  # what the client makes of a 429
+            raise IndexUnavailable(f"{self.label} asks to come again later: {exc}") from exc
 
 
 _STATUSES = {

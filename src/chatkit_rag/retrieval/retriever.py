@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chatkit_rag.documents import Hit, Passage
+from chatkit_rag.errors import RerankingFailed
 from chatkit_rag.retrieval.breaker import CircuitBreaker
-from chatkit_rag.retrieval.embedding import Vector
+from chatkit_rag.retrieval.embedding import Vector, check_vectors
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.fusion import Fusion, by_score, diverse, favour, fuse, rank, spread
 from chatkit_rag.retrieval.index import Around, PassageIndex
@@ -147,7 +148,13 @@ class Retriever:
                 "search is by words until the pages are indexed again"
             )
             return None
-        return await self._try("embedder", lambda: embedder.embed_query(question), self._options.embed_seconds)
+
+        async def embedded() -> Vector:
+            vector = await embedder.embed_query(question)
+            check_vectors([vector], count=1, dimension=embedder.dimension, who=embedder.signature)
+            return vector
+
+        return await self._try("embedder", embedded, self._options.embed_seconds)
 
     async def _rerank(self, question: str, hits: list[Hit], most: int) -> list[Hit]:
         reranker = self._reranker
@@ -155,8 +162,17 @@ class Retriever:
             return hits
         first = hits[:most]
         passages = [hit.passage for hit in first]
-        scores = await self._try("reranker", lambda: reranker.rerank(question, passages), self._options.rerank_seconds)
-        if scores is None or len(scores) != len(first):
+
+        async def scored() -> Sequence[float]:
+            scores = await reranker.rerank(question, passages)
+            if len(scores) != len(first) or not all(map(math.isfinite, scores)):
+                raise RerankingFailed(
+                    f"it gave {len(scores)} scores for {len(first)} passages, or some that are no numbers"
+                )
+            return scores
+
+        scores = await self._try("reranker", scored, self._options.rerank_seconds)
+        if scores is None:
             return hits
         reranked = [Hit(passage=hit.passage, score=score) for hit, score in zip(first, _shares(scores), strict=True)]
         return sorted(reranked, key=by_score)

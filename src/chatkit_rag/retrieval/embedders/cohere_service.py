@@ -1,5 +1,6 @@
 """`CohereEmbedder` and `CohereReranker`: Cohere's service, by its own client (extra `cohere`)."""
 
+import asyncio
 import contextlib
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -117,23 +118,24 @@ class _Service:
 
     def __init__(self, api_key: str, base_url: str, timeout: float) -> None:
         self._settings = api_key, base_url, timeout
-        self._opened: tuple[httpx.AsyncClient, cohere.AsyncClientV2] | None = None
+        self._opened: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient, cohere.AsyncClientV2] | None = None
 
     def client(self) -> cohere.AsyncClientV2:
-        if self._opened is None:
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._opened[0] is not loop:
             api_key, base_url, timeout = self._settings
             connection = httpx.AsyncClient(timeout=timeout)
             # The client reads variables of the environment for what it is not given; all of it is given.
             client = cohere.AsyncClientV2(
                 api_key, base_url=base_url, httpx_client=connection, log_warning_experimental_features=False
             )
-            self._opened = connection, client
-        return self._opened[1]
+            self._opened = loop, connection, client
+        return self._opened[2]
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened[0].aclose()
+        if opened is not None and opened[0] is asyncio.get_running_loop():
+            await opened[1].aclose()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Searching, by words and by meaning, and what stands around what was found."""
 
+from dataclasses import replace
+
 import pytest
 
 from chatkit_rag.documents import Hit
@@ -74,16 +76,19 @@ class Searching(Part):
 
     async def test_what_stands_around_a_passage_is_of_its_own_section(self, make_index: MakeIndex) -> None:
         first, second, third = (passage("/page", "Page", f"Piece {n} of it.", number=n) for n in range(3))
+        # A heading that has no anchor of its own goes by that of the heading above it.
+        below = replace(passage("/page", "Page", "Piece of it.", number=3), heading_path=("Page", "About page", "More"))
         other = passage("/other", "Other", "Piece of another page.")
         index = make_index()
-        await index.publish([], [first, second, third, other])
+        await index.publish([], [first, second, third, below, other])
 
-        around = await index.around([second, other, first])
+        around = await index.around([second, other, first, below])
 
         assert around == {
             second.id: Around(first, third),
             first.id: Around(None, second),
             other.id: Around(None, None),
+            below.id: Around(None, None),
         }
         assert await index.around([]) == {}
         await index.close()
