@@ -680,6 +680,33 @@ class TestLifecycle:
             assert len(copies(temporary)) == 1  # `index` has its own
 
     @pytest.mark.usefixtures("index")
+    async def test_while_what_was_cancelled_is_built_to_its_end_closing_lets_others_go_on(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        building, go_on = threading.Event(), threading.Event()
+        real = edge.build
+
+        def slow(place: Path, content: Any) -> None:
+            building.set()
+            go_on.wait(10)
+            real(place, content)
+
+        monkeypatch.setattr(edge, "build", slow)
+        index = EdgeIndex(folder)
+        publishing = asyncio.ensure_future(index.publish(*course(PAGES)))
+        await asyncio.to_thread(building.wait, 10)
+        publishing.cancel()
+        await asyncio.wait({publishing})
+
+        closing = asyncio.ensure_future(index.close())
+        await asyncio.sleep(0.01)
+
+        assert not closing.done()
+        go_on.set()
+        await closing
+        async with EdgeIndex(folder) as opened:
+            assert paths(await opened.search("gait")) == ["/gait"]
+
     async def test_it_is_closed_also_when_its_scope_is_cancelled(self, folder: Path, temporary: Path):
         with anyio.CancelScope() as scope:
             async with EdgeIndex(folder) as reader:

@@ -125,6 +125,24 @@ async def test_a_full_disk_leaves_the_index_as_it_was(
         await index.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are set where systems have them")
+async def test_what_the_engine_cannot_write_here_is_named_and_leaves_the_index_as_it_was(tmp_path: Path):
+    import resource
+
+    async with EdgeIndex(tmp_path / "index") as index:
+        await index.publish([], passages())
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+        try:
+            with pytest.raises(IndexError_, match=r"the index cannot be written: .*File too large"):
+                await index.publish([], passages())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+        assert await index.generation() == "gen-1"
+    assert {place.name for place in (tmp_path / "index").iterdir()} == {"CURRENT", "lock", "gen-1"}
+
+
 async def test_a_slice_that_is_missing_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edge_slices, "_SLICE", 300)
     index = await built(tmp_path)

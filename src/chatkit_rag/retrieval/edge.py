@@ -78,9 +78,9 @@ class EdgeIndex(GenerationIndex):
         with anyio.CancelScope(shield=True):  # who is cancelled closes all the more
             async with self._opening:
                 opened, self._opened = self._opened, None
-                if opened is not None:
-                    await asyncio.wrap_future(self._submit(opened.close))
                 if self._worker is not None:
+                    # It may still be at work on what was cancelled; whoever waits for it lets the others go on.
+                    await asyncio.wrap_future(self._submit(opened.close if opened is not None else _nothing))
                     self._worker.shutdown(wait=True)
                     self._worker = None
             if self._embedder is not None:
@@ -225,6 +225,10 @@ class EdgeIndex(GenerationIndex):
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-index")
         return self._worker.submit(work)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _close_unwanted(opening: "Future[OpenGeneration]") -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatkit_rag.documents import Passage
+from chatkit_rag.errors import IndexError_
 from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.edge_processes import SliceProcess, has_room
 from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
@@ -115,4 +116,9 @@ def _count(writer: _Writer) -> Counted:
 
 
 def _write(writer: _Writer, corpus: Corpus, vectors: Sequence[Vector]) -> None:
-    writer.write(corpus, vectors)
+    try:
+        writer.write(corpus, vectors)
+    except Exception as exc:
+        if type(exc) is not Exception:
+            raise
+        raise IndexError_(f"the index cannot be written: {exc}") from exc  # the engine raises bare exceptions only

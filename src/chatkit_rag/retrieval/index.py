@@ -118,7 +118,8 @@ class PassageIndex(Protocol):
     async def publish(self, records: Sequence[PageRecord], passages: Sequence[Passage]) -> str:
         """Builds a generation of exactly these pages and passages, makes it the current one, and returns its name.
 
-        A passage whose text has not changed keeps its vector. The passages of a page come in reading order.
+        A passage whose text has not changed keeps its vector. The passages of a page come in reading order. Where it is
+        cancelled, the generation is published all the same, or nothing is.
 
         Raises:
             EmbeddingFailed: the embedder gave no vectors that can be used; the current generation stays.
