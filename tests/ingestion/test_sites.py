@@ -159,6 +159,17 @@ class TestPaths:
         assert "01-a.md and a.md" in skipped(tmp_path)["a.md"]
 
 
+@pytest.mark.parametrize("kind", ["docusaurus", "plain"])
+def test_a_truth_value_between_quotation_marks_is_one(tmp_path: Path, kind: str):
+    page = "---\npublished: 'False'\nlevel: 'true'\n---\nText."
+    write(tmp_path, {"a.md": page})
+
+    [read_page] = read_folder(tmp_path, kind=kind)
+
+    assert isinstance(read_page, PageRead)
+    assert read_page.document.metadata == {"published": False, "level": "true"}
+
+
 class TestTrouble:
     def test_pages_that_cannot_be_read_are_reported_and_the_others_go_on(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

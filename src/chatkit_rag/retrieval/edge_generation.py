@@ -90,7 +90,9 @@ class OpenGeneration:
     def search(self, query: str, vector: Vector | None, limit: int, where: Filter | None) -> Matches:
         """See `PassageIndex.search`."""
         knowledge = self.knowledge
-        restriction = where.to_qdrant(fields=knowledge.fields, shared=knowledge.shared) if where else {}
+        restriction: Mapping[str, Any] | None = {}
+        if where:
+            restriction = where.to_qdrant(fields=knowledge.fields, shared=knowledge.shared, without=knowledge.unnamed)
         if restriction is None:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None
@@ -102,6 +104,11 @@ class OpenGeneration:
         for row, _ in (*by_words, *by_meaning):
             if row not in knowledge.known:
                 knowledge.get_to_know(row, self.passages.read(row))
+        if where and not knowledge.unnamed.isdisjoint(where.fields):
+            by_words, by_meaning = (
+                [one for one in found if where.admits(knowledge.known[one[0]].passage)]
+                for found in (by_words, by_meaning)
+            )
         return knowledge.matches(asked, by_words, by_meaning)
 
     def around(self, passages: Sequence[Passage]) -> Mapping[str, Around]:

@@ -4,6 +4,7 @@ What a condition means is decided here once: `Filter.admits` says it in Python, 
 Qdrant's interface, which the engine in process and the server share.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,6 +21,9 @@ Bound = float | date
 
 OWN = {"site", "path", "anchor", "title", "url"}
 """Fields of the passage itself; every other is of its metadata."""
+
+_UNNAMED = re.compile(r'["\\]')
+"""What the name of a field may not hold where it stands between quotation marks: there is no escape for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,17 +129,20 @@ class Filter:
 def field_kinds(passages: Iterable[Passage], *, most: int = 32) -> dict[str, str]:
     """The kind of index that each field of the metadata wants: `keyword`, `float`, `bool` or `datetime`.
 
-    Fields of several kinds want none, which is said by an empty name; of more than `most` fields, those that most
-    passages have want one.
+    Fields of several kinds want none, which is said by an empty name, and so do those that no engine can be asked
+    about; of more than `most` fields, those that most passages have want one. What is called as a field of the
+    passage itself is none: a condition of that name is about the passage's.
     """
     found: dict[str, set[str]] = {}
     held: dict[str, int] = {}
     for passage in passages:
         for field, value in passage.metadata.items():
+            if field in OWN:
+                continue
             kinds = {kind_of(single) for single in values_of(value)}
             found.setdefault(field, set()).update(kinds)
             held[field] = held.get(field, 0) + 1
-    single = {field: next(iter(kinds)) for field, kinds in found.items() if len(kinds) == 1}
+    single = {field: next(iter(kinds)) for field, kinds in found.items() if len(kinds) == 1 and can_be_named(field)}
     chosen = sorted(filter(single.get, single), key=lambda field: (-held[field], field))[:most]
     return {field: single[field] if field in chosen else "" for field, kinds in sorted(found.items()) if kinds}
 
@@ -190,6 +197,11 @@ def flags(metadata: Mapping[str, Any]) -> list[str]:
     return [
         _flag(field, value) for field, held in metadata.items() for value in values_of(held) if isinstance(value, bool)
     ]
+
+
+def can_be_named(field: str) -> bool:
+    """Whether an engine has a way to write the name of a field."""
+    return not _UNNAMED.search(field)
 
 
 def key_of(field: str) -> str:

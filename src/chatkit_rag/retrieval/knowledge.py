@@ -17,7 +17,7 @@ from chatkit_rag.errors import IndexUnreadable
 from chatkit_rag.retrieval.analysis import Analyser, analyser_of
 from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.embedding import passage_text
-from chatkit_rag.retrieval.filters import field_kinds, flags
+from chatkit_rag.retrieval.filters import can_be_named, field_kinds, flags
 from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
@@ -76,6 +76,8 @@ class Knowledge:
     embedder: str = ""
     """The signature of what its passages were embedded by; empty where they were not."""
     dimension: int = 0
+    unnamed: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The fields that an engine has no way to name."""
     pages: Mapping[str, Sequence[PageRecord]] = field(init=False, repr=False, compare=False)
     """Path -> the page of each site."""
     known: dict[PointId, Known] = field(init=False, repr=False, compare=False, default_factory=dict[PointId, Known])
@@ -88,6 +90,7 @@ class Knowledge:
         for record in self.records:
             pages.setdefault(record.document.path, []).append(record)
         object.__setattr__(self, "pages", pages)
+        object.__setattr__(self, "unnamed", frozenset(name for name in self.fields if not can_be_named(name)))
 
     @classmethod
     def of(

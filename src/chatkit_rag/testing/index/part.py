@@ -74,7 +74,12 @@ COURSE = [
         {"week": 2, "unit": "2b", "level": "expert"},
     ),
     ("/gait", "Gait", "Walking has a double support phase and a swing phase.", {"week": 3.5, "draft": True}),
-    ("/spin", "Quaternions", "A quaternion turns a robot without gimbal lock.", {"tags": ["maths"], "draft": False}),
+    (
+        "/spin",
+        "Quaternions",
+        "A quaternion turns a robot without gimbal lock.",
+        {"tags": ["maths"], "draft": False, 'a "b"': "x"},
+    ),
     ("/old", "Old nodes", "Old nodes had a master.", {"version": "1.0", "released": "2019-05-01", "a b": "x"}),
     ("/new", "New nodes", "New nodes find each other.", {"version": "2.0", "released": "2024-05-01T12:00:00+02:00"}),
 ]
