@@ -220,7 +220,13 @@ class TestSites:
 
         assert len(await index.records()) == 12
 
-    async def test_a_part_of_the_sitemap_that_is_away_removes_nothing(self, index: EdgeIndex, site: Site):
+    @pytest.mark.parametrize("forbidden", [False, True])
+    async def test_a_part_of_the_sitemap_that_is_away_or_forbidden_removes_nothing(
+        self,
+        index: EdgeIndex,
+        site: Site,
+        forbidden: bool,  # noqa: FBT001 - a table
+    ):
         here = site.address
         publish(site, ["a", "b", "c"])
         site.answers |= {
@@ -229,7 +235,10 @@ class TestSites:
             "/two.xml": Answer.sitemap(f"{here}/b", f"{here}/c"),
         }
         await ingest(f"{here}/index.xml", index, fetching=OPTIONS)
-        del site.answers["/two.xml"]
+        if forbidden:
+            site.answers["/robots.txt"] = Answer("User-agent: *\nDisallow: /two.xml\n", content_type="text/plain")
+        else:
+            del site.answers["/two.xml"]
 
         report = await ingest(f"{here}/index.xml", index, fetching=OPTIONS)
 

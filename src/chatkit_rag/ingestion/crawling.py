@@ -151,7 +151,8 @@ class _Crawl:
                 if further in seen:
                     continue
                 if reason := self._why_not(further) or _over(len(seen), _MOST_SITEMAPS, "sitemaps"):
-                    yield SkippedPage(further, f"the sitemap was left out: {reason}")
+                    unseen = self._fetcher.belongs(further)  # what another host names is none of the site's
+                    yield SkippedPage(further, f"the sitemap was left out: {reason}", partial=unseen)
                     continue
                 seen.add(further)
                 waiting.append(further)
