@@ -148,6 +148,11 @@ class TestCutting:
         assert all(piece.startswith("- i") for piece in pieces)
         assert "\n".join(pieces) == "\n".join(items)
 
+    def test_a_table_of_a_long_row_alone_is_a_passage(self):
+        table = f"| {'word ' * 300}| b |\n| --- | --- |"
+
+        assert cut_blocks((table,)) == [table]
+
     def test_a_long_table_repeats_its_header(self):
         header = "| Name | Use |\n| --- | --- |"
         rows = [f"| n{number} | {words(20)} |" for number in range(40)]

@@ -679,7 +679,6 @@ class TestLifecycle:
             await reader.close()
             assert len(copies(temporary)) == 1  # `index` has its own
 
-    @pytest.mark.usefixtures("index")
     async def test_while_what_was_cancelled_is_built_to_its_end_closing_lets_others_go_on(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ):
@@ -707,6 +706,7 @@ class TestLifecycle:
         async with EdgeIndex(folder) as opened:
             assert paths(await opened.search("gait")) == ["/gait"]
 
+    @pytest.mark.usefixtures("index")
     async def test_it_is_closed_also_when_its_scope_is_cancelled(self, folder: Path, temporary: Path):
         with anyio.CancelScope() as scope:
             async with EdgeIndex(folder) as reader:

@@ -74,10 +74,16 @@ class HtmlBlocks(Blocks):
 
     def _without_labels_of_tabs(self, nodes: list[Element | str]) -> list[Element | str]:
         """Sphinx' tabs have each label in the line before its panel."""
-        labels = [node for node in nodes if isinstance(node, Element) and node.classes & _TAB_LABEL]
-        if labels:
-            self._tabs.append([plain_text(labels[-1])])
-        return [node for node in nodes if node not in labels] if labels else nodes
+        others: list[Element | str] = []
+        label: Element | None = None
+        for node in nodes:
+            if isinstance(node, Element) and node.classes & _TAB_LABEL:
+                label = node
+            else:
+                others.append(node)
+        if label is not None:
+            self._tabs.append([plain_text(label)])
+        return others
 
     def _add_block(self, element: Element) -> None:  # noqa: C901, PLR0912 - one case an element, as HTML has them
         if is_left_out(element) or self._heads(element):

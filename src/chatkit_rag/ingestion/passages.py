@@ -162,7 +162,8 @@ def _split(part: _Part) -> Iterator[_Part]:
 def _rows(table: str) -> list[_Part]:
     header, separator, *rows = table.split("\n")
     repeated = f"{header}\n{separator}\n"
-    first = _Part(repeated + rows[0], count_words(repeated + rows[0]), "table") if rows else _Part(table, 0, "table")
+    begun = repeated + rows[0] if rows else table
+    first = _Part(begun, count_words(begun), "table")
     return [first, *(_Part(row, count_words(row), "table", "\n", repeated) for row in rows[1:])]
 
 
