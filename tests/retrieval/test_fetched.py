@@ -1,5 +1,6 @@
 """An index that is built elsewhere: one file, checked, fetched, taken over while it is served."""
 
+import hashlib
 import io
 import shutil
 import socket
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from chatkit_rag.errors import IndexError_, IndexUnavailable, IndexUnreadable
+from chatkit_rag.retrieval import archive as archives
 from chatkit_rag.retrieval.archive import pack, unpack
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.fetched import FetchedIndex
@@ -126,6 +128,34 @@ class TestArchives:
             unpack(crafted, tmp_path / "deep" / "place")
         assert not list(tmp_path.rglob("outside"))
 
+    @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+    @pytest.mark.parametrize("leads_to", ["passages", "link"])
+    async def test_a_link_stands_for_no_file(self, tmp_path: Path, kind: bytes, leads_to: str):
+        content = b"much" * 1_000
+        digest = hashlib.sha256(content).hexdigest()
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = kind, leads_to
+        with tarfile.open(tmp_path / "crafted", "w:gz") as archive:
+            checksums = orjson.dumps({"passages": digest, "link": digest})
+            for member, held in (("checksums.json", checksums), ("passages", content)):
+                about = tarfile.TarInfo(member)
+                about.size = len(held)
+                archive.addfile(about, io.BytesIO(held))
+            archive.addfile(link)
+
+        with pytest.raises(IndexUnreadable, match="link is not as it was written"):
+            unpack(tmp_path / "crafted", tmp_path / "place")
+        assert not (tmp_path / "place" / "link").exists()
+
+    async def test_one_that_unpacks_to_too_much_is_given_up_on_the_way(
+        self, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(archives, "_LARGEST", 1_000)
+
+        with pytest.raises(IndexUnreadable, match="unpacks to more than 1000 bytes"):
+            unpack(built, tmp_path / "place")
+        assert not (tmp_path / "place").exists()
+
     async def test_a_file_that_cannot_be_written_is_named(self, tmp_path: Path, built: Path):
         with pytest.raises(IndexError_, match="cannot write"):
             pack(tmp_path / "built" / "gen-1", built / "below-a-file")
@@ -145,6 +175,18 @@ class TestFetching:
                 await until(is_new)
             assert statuses.count(200) == 2
             assert 304 in statuses
+
+    async def test_what_could_not_be_had_is_asked_for_again_when_it_is_opened_again(self, built: Path, tmp_path: Path):
+        elsewhere = built.rename(tmp_path / "elsewhere")
+        index = FetchedIndex(str(built), tmp_path / "fetched")
+        with pytest.raises(IndexUnavailable):
+            await index.open()
+
+        elsewhere.rename(built)
+        await index.open()
+
+        assert paths((await index.search("process")).hits) == ["/nodes"]
+        await index.close()
 
     async def test_a_damaged_or_missing_one_leaves_what_is_served(
         self, built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

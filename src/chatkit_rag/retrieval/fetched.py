@@ -154,20 +154,23 @@ class FetchedIndex(EdgeIndex):
         Raises:
             IndexUnavailable: it cannot be had, and nothing was fetched before.
         """
-        if self._refresher is None:
-            self._refresher = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-fetch")
-            try:
-                await anyio.to_thread.run_sync(self._archive.bring_up_to_date)
-            except IndexError_ as exc:
-                if Generations(self._archive.directory).current() is None:
-                    raise
-                _log.warning("going on with the index that was fetched before: %s", exc)
-            self._refresher.submit(self._refresh_until_stopped)
         try:
+            if self._refresher is None:
+                self._refresher = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-fetch")
+                await self._fetch_first()
+                self._refresher.submit(self._refresh_until_stopped)
             await super().open()
         except BaseException:
-            await self.close()  # else the refresher would keep the process from its end
+            await self.close()  # else the refresher would keep the process from its end, and nothing be fetched again
             raise
+
+    async def _fetch_first(self) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._archive.bring_up_to_date)
+        except IndexError_ as exc:
+            if Generations(self._archive.directory).current() is None:
+                raise
+            _log.warning("going on with the index that was fetched before: %s", exc)
 
     async def close(self) -> None:
         """See `PassageIndex.close`."""
