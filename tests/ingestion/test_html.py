@@ -303,8 +303,11 @@ class TestTrouble:
             "<table>" + "<tr><td>a<td>b" * 10_000,
             "\x00" * 100_000,
             "",
+            '<p><label class="tab-label">x</label>' + '<label class="tab-label">x</label>' * 30_000,
+            "<figure><img alt=a>" * 80 + "<b>x</b>" * 20_000,
+            '<div class="admonition note">' * 90 + "<b>x</b>" * 30_000,
         ],
-        ids=range(17),
+        ids=range(20),
     )
     def test_no_page_takes_long(self, html: str):
         started = time.process_time()

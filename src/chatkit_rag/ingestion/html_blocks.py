@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from textwrap import dedent
 
 from chatkit_rag.ingestion.gathering import Blocks, fence
@@ -28,6 +29,10 @@ _CAPTION_BEGINNINGS = ("codeBlockTitle",)
 _TAB_LABELS = frozenset(("tabbed-labels",))
 _TAB_LABEL = frozenset(("sd-tab-label", "tab-label"))
 _TAB_PANELS = frozenset(("tabbed-block",))
+_NEAR = 50
+"""Elements of an admonition that its title is looked for among: it goes first."""
+_FIGURES_IN_FIGURES = 2
+"""What is deeper has no caption of its own: each is looked through as a whole."""
 _LAYOUT_TABLES = frozenset(("highlighttable", "lntable", "rouge-table"))
 
 
@@ -148,7 +153,8 @@ class HtmlBlocks(Blocks):
 
     def _add_admonition(self, element: Element) -> None:
         kind = _kind(element)
-        title = next((inner for inner in element.walk() if inner is not element and _is_title(inner)), None)
+        near = islice(element.walk(), 1, _NEAR)
+        title = next(filter(_is_title, near), None)
         shown = plain_text(title) if title is not None else ""
         if not kind and element.tag == "details":
             self.set_lead(shown, "\n")
@@ -206,6 +212,9 @@ class HtmlBlocks(Blocks):
 
     def _add_picture(self, figure: Element) -> None:
         """A figure whose caption says what its alternative text does says it once."""
+        if sum(above.tag == "figure" for above in figure.enclosing()) > _FIGURES_IN_FIGURES:
+            self.add(figure.children)
+            return
         caption = next((plain_text(inner) for inner in figure.walk() if inner.tag == "figcaption"), "")
         for inner in figure.walk():
             if inner.tag == "img" and " ".join(inner.attributes.get("alt", "").split()) == caption:
