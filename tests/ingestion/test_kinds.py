@@ -46,6 +46,12 @@ class TestMkDocs:
 
         assert (page.path, page.address) == (path, address)
 
+    @pytest.mark.parametrize("settings", [{"mkdocs.yml": ""}, {"docusaurus.config.js": ""}])
+    def test_an_index_goes_before_the_readme_beside_it(self, tmp_path: Path, settings: dict[str, str]):
+        root = write(tmp_path, {**settings, "docs/README.md": "For developers.", "docs/index.md": "For readers."})
+
+        assert read(root).keys() == {"index.md"}
+
     def test_settings_that_name_python_are_read_all_the_same(self, tmp_path: Path):
         settings = """
 site_name: !ENV NAME

@@ -26,7 +26,7 @@ class SkippedPage:
 def walk(
     root: Path, suffixes: tuple[str, ...], *, start: PurePosixPath | None = None
 ) -> Iterator[PurePosixPath | SkippedPage]:
-    """The files below `root` (below its folder `start`) that end in one of `suffixes`, sorted.
+    """The files below `root` (below its folder `start`) that end in one of `suffixes`, sorted; a README comes last.
 
     What begins with `_` or `.` is passed over, and so is `node_modules`. Links are followed to where they lead within
     the folder, once.
@@ -55,12 +55,17 @@ def walk(
                     continue
                 through_link, mode = True, path.stat().st_mode
             if stat.S_ISDIR(mode):
-                children = sorted((child.name for child in path.iterdir()), reverse=True)
+                children = sorted((child.name for child in path.iterdir()), key=_after_index, reverse=True)
                 waiting += [(place / child, through_link) for child in children]
             elif place.suffix.lower() in suffixes:
                 yield place if stat.S_ISREG(mode) else SkippedPage(str(place), "it is no regular file")
         except OSError as error:
             yield SkippedPage(str(place), f"it cannot be read: {error.strerror or error}", partial=True)
+
+
+def _after_index(name: str) -> tuple[bool, str]:
+    """Sorts an `index` before the README beside it: of two pages with one address, generators publish that one."""
+    return name.lower().startswith("readme."), name
 
 
 def _why_not_followed(link: Path, home: Path, *, through_link: bool) -> str:
