@@ -25,6 +25,7 @@ async def reader() -> AsyncIterator[httpx.AsyncClient]:
             replace(passage(f"/{name}", name, f"It is {name}.", metadata), heading_path=(name, f"What is {name}?"))
             for name, metadata in (("open", {}), ("closed", {"published": False}), ("drafted", {"draft": True}))
         ]
+        pages.append(passage("/why #1?", "Why", "An odd name."))
         await index.publish([record(page) for page in pages], pages)
         chat = ChatPage(RagChatServer(MemoryStore(), sources=[CourseSource(index)], model="extractive"))
         shown = CoursePages(index, chat, endpoint="/api/chatkit/")
@@ -39,6 +40,10 @@ async def test_a_page_that_is_not_published_is_not_shown(reader: httpx.AsyncClie
         response = await reader.get(path)
         assert response.status_code == 404
         assert response.json()["code"] == "not_found"
+
+
+async def test_a_page_is_shown_at_its_address_whatever_it_is_called(reader: httpx.AsyncClient):
+    assert "An odd name." in (await reader.get("/why%20%231%3F")).text
 
 
 async def test_the_chat_offers_no_question_of_a_page_that_is_not_published(reader: httpx.AsyncClient):

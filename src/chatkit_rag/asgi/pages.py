@@ -91,7 +91,7 @@ class CoursePages:
 
     async def show(self, request: Request) -> Response:
         """The page at the request's path."""
-        path = request.url.path.rstrip("/") or "/"
+        path = request.scope["path"].rstrip("/") or "/"  # not the URL's, where a `?` in a name begins the query
         document = await self._index.page(path)
         if document is not None and not _is_published(document):
             document = None
