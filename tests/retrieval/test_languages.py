@@ -225,7 +225,13 @@ class TestNames:
 
     @pytest.mark.parametrize(
         ("named", "advice"),
-        [("englsh", "did you mean english"), ("urdoo", "urdu"), ("", "by its code"), ("!!", "by its code")],
+        [
+            ("englsh", "did you mean english"),
+            ("urdoo", "urdu"),
+            ("Deutsch", "in English"),
+            ("", "by its code"),
+            ("!!", "by its code"),
+        ],
     )
     def test_nonsense_is_refused_with_advice(self, named: str, advice: str, tmp_path: Path):
         with pytest.raises(ConfigurationError, match=advice):

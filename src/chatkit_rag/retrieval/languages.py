@@ -96,6 +96,7 @@ def find_language(named: str) -> Language:
     name = _BY_NAME.get(whole) or _BY_NAME.get(asked.replace("_", "-").split("-")[0])
     if name is None:
         near = get_close_matches(whole, _BY_NAME, n=3)
-        advice = f"did you mean {' or '.join(near)}?" if near else "name it in English (`urdu`) or by its code (`ur`)"
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        advice = f"{guess}name it in English (`urdu`) or by its code (`ur`)"
         raise ConfigurationError(f"no language is called {named!r}: {advice}")
     return Language(name, is_latin=name not in _OTHER_SCRIPTS)
