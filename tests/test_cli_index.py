@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chatkit_rag.cli import app
-from chatkit_rag.retrieval.archive import pack
+from chatkit_rag.retrieval.archive import pack, unpack
 from chatkit_rag.testing import FakeModelServer
 from processes import COMMAND, PATIENCE, clean_environment, run, serving
 from retrieval.qdrant_server import QdrantServer
@@ -105,6 +105,22 @@ def test_an_index_that_is_damaged_is_one_clear_line(tmp_path: Path):
     assert done.returncode == 1
     assert done.stderr.startswith("chatkit-rag: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("docs")
+def test_a_file_of_another_version_is_indexed_anew(tmp_path: Path):
+    index("docs", "--output", "course.index", "--data-dir", "first")
+    (tmp_path / "older").mkdir()
+    unpack(tmp_path / "course.index", tmp_path / "older")
+    about = tmp_path / "older" / "generation.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "format": 1}))
+    pack(tmp_path / "older", tmp_path / "course.index")
+
+    done = CliRunner().invoke(app, ["index", "docs", "--output", "course.index", "--data-dir", "second"])
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["added"] == 1
+    assert "everything is indexed anew: course.index is no index that can be served here" in done.stderr
 
 
 def test_a_generation_of_before_is_served_again(docs: Path):

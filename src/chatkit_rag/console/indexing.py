@@ -15,6 +15,7 @@ from chatkit_rag.indexing import build_index
 from chatkit_rag.ingestion.fetching import FetchOptions
 from chatkit_rag.ingestion.pipeline import IngestProgress, IngestReport, ingest
 from chatkit_rag.retrieval.archive import pack, unpack
+from chatkit_rag.retrieval.edge_generation import check
 from chatkit_rag.retrieval.generations import Generations
 from chatkit_rag.settings import Settings
 
@@ -52,6 +53,7 @@ def index(settings: Settings, docs: str, choice: IndexChoice, *, output: Path | 
         try:
             with generations.building() as place:
                 unpack(output, place)
+                check(place, called=str(output))
         except IndexUnreadable as exc:
             err.print(f"everything is indexed anew: {exc}")
     report = index_pages(settings, docs, choice)

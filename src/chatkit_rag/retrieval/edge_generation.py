@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import qdrant_edge as engine
@@ -154,6 +155,21 @@ class OpenGeneration:
             getattr(here, name) == getattr(beside, name) for name in ("site", "path", "anchor", "heading_path")
         )
         return beside if is_same else None
+
+
+def check(place: Path, *, called: str) -> None:
+    """Raises IndexUnreadable for files that are whole, and no generation that can be served: another version's, say.
+
+    Args:
+        place: the folder of the files.
+        called: what the error calls that which they are from.
+    """
+    try:
+        OpenGeneration.open(Published(place, 0)).close()
+    except IndexUnreadable as exc:
+        # What is damaged here is of no use to mend: it is gone when this is told.
+        reason = exc.__cause__ if isinstance(exc.__cause__, IndexUnreadable) else "it holds something else"
+        raise IndexUnreadable(f"{called} is no index that can be served here: {reason}") from exc
 
 
 def to_engine_filter(filter_: Mapping[str, Any]) -> engine.Filter:

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from chatkit_rag.errors import IndexError_, IndexUnavailable, IndexUnreadable
 from chatkit_rag.retrieval.archive import unpack
 from chatkit_rag.retrieval.edge import EdgeIndex
-from chatkit_rag.retrieval.edge_generation import OpenGeneration
+from chatkit_rag.retrieval.edge_generation import check
 from chatkit_rag.retrieval.embedding import Embedder
-from chatkit_rag.retrieval.generations import Generations, Published
+from chatkit_rag.retrieval.generations import Generations
 
 _log = logging.getLogger(__name__)
 
@@ -73,19 +73,10 @@ class _Archive:
                 return
             with generations.building() as place:
                 unpack(archive, place, called=self.source)
-                self._try(place)
+                check(place, called=self.source)
             noted.write_bytes(orjson.dumps(now))
         finally:
             part.unlink(missing_ok=True)
-
-    def _try(self, place: Path) -> None:
-        """Raises IndexUnreadable for files that are whole, and no index that can be served: another version's, say."""
-        try:
-            OpenGeneration.open(Published(place, 0)).close()
-        except IndexUnreadable as exc:
-            # What is damaged here is of no use to mend: it is gone when this is told.
-            reason = exc.__cause__ if isinstance(exc.__cause__, IndexUnreadable) else "it holds something else"
-            raise IndexUnreadable(f"{self.source} is no index that can be served here: {reason}") from exc
 
     async def _download(self, part: Path, before: dict[str, Any]) -> dict[str, Any] | None:
         """Writes what is there now to `part`, and returns what it is; None where that is the same as before."""
