@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, saturated
 from chatkit_rag.retrieval.counting import Counts, Reading, rarity
+from chatkit_rag.retrieval.phrases import phrase_place, phrases
 
 ANALYSER = Analyser()
 
@@ -43,9 +44,12 @@ class TestReading:
         assert counts.words["robots"] == counts.words["the"] == 1
 
     def test_phrases_are_counted_apart(self):
-        reading = Reading([passage("double support")], ANALYSER)
+        reading = Reading([passage("double support"), passage("support"), passage("a double support")], ANALYSER)
+        [phrase] = phrases(ANALYSER.terms("double support"))
 
-        assert set(reading.counts.terms) < set(reading.frequencies)
+        assert phrase not in reading.counts.terms
+        assert reading.counts.phrases[phrase_place(phrase)] == 2
+        assert reading.distinct == len(set(reading.terms))
 
 
 class TestCounts:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import orjson
 import pytest
 
 from chatkit_rag.documents import Document, Passage, Section
@@ -516,6 +517,15 @@ class TestUnreadable:
 
         assert str(caught.value) == f"the index in {folder} is damaged; remove {folder} and index the pages again"
         assert copies(temporary) == []
+
+    async def test_so_are_counts_that_are_not_whole(self, published: Path, folder: Path):
+        lexicon = orjson.loads((published / "lexicon.json").read_bytes())
+        (published / "lexicon.json").write_bytes(orjson.dumps(lexicon | {"phrases": lexicon["phrases"][1:]}))
+        index = EdgeIndex(folder)
+
+        with pytest.raises(IndexUnreadable, match="is damaged; remove"):
+            await index.open()
+        await index.close()
 
     async def test_so_are_the_engines_own_files(self, published: Path, folder: Path, temporary: Path):
         for file in (published / "slices").rglob("*.json"):

@@ -15,7 +15,7 @@ from chatkit_rag.errors import IndexError_, IndexUnreadable
 from chatkit_rag.retrieval import edge_building, edge_processes, edge_slices
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.edge_processes import SliceProcess
-from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
+from chatkit_rag.retrieval.edge_slices import Share, SliceWriter
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.passage_file import PassageFile, write_passages
@@ -181,9 +181,6 @@ class TestSliceProcess:
             is_ordered=True,
         )
 
-    def corpus(self, counted: Counted) -> Corpus:
-        return Corpus(counted.counts.passages, counted.counts.average_length, [])
-
     def test_counts_what_this_process_counts(self, share: Share):
         with SliceProcess(share) as process:
             assert process.count() == SliceWriter(share).count()
@@ -198,17 +195,18 @@ class TestSliceProcess:
         (share.slices / "00000000").mkdir()
 
         with SliceProcess(share) as process:
-            corpus = self.corpus(process.count())
+            average_length = process.count().average_length
             with pytest.raises(IndexError_, match="cannot be written: FileExistsError"):
-                process.write(corpus, [])
+                process.write(average_length, [])
 
     @pytest.mark.parametrize("task", ["count", "write"])
     def test_says_so_when_it_is_killed(self, share: Share, task: str):
         with SliceProcess(share) as process:
-            corpus = self.corpus(process.count() if task == "write" else SliceWriter(share).count())
+            if task == "write":
+                process.count()
             process._process.kill()
             with pytest.raises(IndexError_, match="cannot be written: exit status -9"):
-                process.count() if task == "count" else process.write(corpus, [])
+                process.count() if task == "count" else process.write(1.0, [])
 
     def test_says_so_when_it_ends_within_its_answer(self, share: Share, monkeypatch: pytest.MonkeyPatch):
         answer = "import pickle, sys; sys.stdout.buffer.write(pickle.dumps(list(range(9)))[:-5])"
@@ -251,7 +249,7 @@ class TestSliceProcess:
 
         with SliceProcess(share) as process:
             assert len(list(memory.iterdir())) == 1
-            process.write(self.corpus(process.count()), [])
+            process.write(process.count().average_length, [])
 
         assert list(memory.iterdir()) == []
         assert (share.slices / "00000000" / "edge_config.json").exists()
@@ -260,7 +258,7 @@ class TestSliceProcess:
     def test_a_process_whose_master_is_gone_ends(self, share: Share, sent: int):
         command = [sys.executable, "-m", "chatkit_rag.retrieval.edge_worker"]
         share = share._replace(dimension=2)
-        said = [share, self.corpus(SliceWriter(share).count())][:sent]
+        said = [share, SliceWriter(share).count().average_length][:sent]
 
         done = subprocess.run(
             command, input=b"".join(map(pickle.dumps, said)), capture_output=True, check=False, timeout=60

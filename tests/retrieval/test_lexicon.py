@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkit_rag.documents import Passage
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import Analyser, question_vector
 from chatkit_rag.retrieval.counting import Reading
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.phrases import phrases
@@ -34,7 +34,7 @@ def passages(texts: list[str]) -> list[Passage]:
 def lexicon(texts: list[str] = TEXTS) -> Lexicon:
     made = passages(texts)
     counts = Reading(made, ANALYSER).counts
-    return Lexicon(passages=counts.passages, frequencies=counts.terms, words=counts.words)
+    return Lexicon(passages=counts.passages, frequencies=counts.terms, phrases=counts.phrases, words=counts.words)
 
 
 def corrected(question: str) -> str:
@@ -138,6 +138,24 @@ class TestRarity:
         assert lexicon().frequencies[page] == len(TEXTS)
         assert lexicon().rarity(page) > 0
 
+    def test_a_phrase_is_as_rare_as_the_passages_that_hold_it_are_few(self):
+        [held], [unknown] = phrases(terms("reinforcement learning")), phrases(terms("learning reinforcement"))
+        counted = lexicon()
+
+        assert counted.rarity(held) == pytest.approx(math.log(1 + (5 - 1 + 0.5) / (1 + 0.5)))
+        assert counted.rarity(unknown) == counted.rarity(terms("zeppelin")[0])
+
+    def test_a_question_brings_the_rarities_of_its_terms_and_phrases(self):
+        counted = lexicon()
+        plain = question_vector(terms("robot battery"))
+
+        weighed = counted.weighed(plain)
+
+        assert weighed.indices == plain.indices
+        assert weighed.values == tuple(
+            value * counted.rarity(term) for term, value in zip(plain.indices, plain.values, strict=True)
+        )
+
     def test_a_weight_is_the_sum_over_distinct_terms(self):
         [robot], [battery] = terms("robot"), terms("battery")
         counted = lexicon()
@@ -171,7 +189,7 @@ class TestAgreement:
 
     @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
     def test_it_is_a_share_and_the_same_both_ways(self, asked: list[int], heading: list[int]):
-        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, words={})
+        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, phrases=(), words={})
 
         assert -1e-9 <= counted.agreement(asked, heading) <= 1 + 1e-9
         assert counted.agreement(asked, heading) == pytest.approx(counted.agreement(heading, asked))
@@ -212,7 +230,7 @@ class TestConfidence:
 
     @given(st.lists(st.integers(0, 9)), st.lists(st.lists(st.integers(0, 9)), max_size=3))
     def test_it_is_a_share(self, asked: list[int], held: list[list[int]]):
-        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, words={})
+        counted = Lexicon(passages=9, frequencies={number: number for number in range(6)}, phrases=(), words={})
 
         assert -1e-9 <= counted.confidence(asked, held) <= 1 + 1e-9
 

@@ -229,7 +229,8 @@ def question_vector(terms: list[int]) -> SparseVector:
 
 def terms_of(tokens: Sequence[Token]) -> list[int]:
     """The terms of a text's `tokens`."""
-    return [*chain.from_iterable(map(_TERMS, tokens)), *chain.from_iterable(map(_NAMED, tokens))]
+    # Few tokens are names of code.
+    return [*chain.from_iterable(map(_TERMS, tokens)), *chain.from_iterable(filter(None, map(_NAMED, tokens)))]
 
 
 def spelled_in(tokens: Iterable[Token]) -> Iterator[str]:

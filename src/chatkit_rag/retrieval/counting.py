@@ -7,14 +7,14 @@ have it. So passages are read first, in one process or in several; the counts ar
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import mul
+from operator import add
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.memo import Memo
 from chatkit_rag.retrieval.analysis import Analyser, SparseVector, saturated, spelled_in, terms_of
-from chatkit_rag.retrieval.phrases import is_phrase
+from chatkit_rag.retrieval.phrases import PHRASES, is_phrase, phrase_place
 
 _HEADINGS = 1_000
 """Headings whose words are kept."""
@@ -34,6 +34,8 @@ class Counts:
     """Terms of their texts, together."""
     terms: Counter[int] = field(default_factory=Counter[int])
     """Term -> passages that hold it."""
+    phrases: "array[int]" = field(default_factory=lambda: array("I", bytes(4 * PHRASES)))
+    """Passages that hold each phrase, by its `phrase_place`."""
     words: Counter[str] = field(default_factory=Counter[str])
     """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
 
@@ -42,6 +44,7 @@ class Counts:
             self.passages + other.passages,
             self.length + other.length,
             self.terms + other.terms,
+            array("I", map(add, self.phrases, other.phrases)),
             self.words + other.words,
         )
 
@@ -76,33 +79,26 @@ class Reading:
             occurrences = analyser.occurrences(passage, text)
             self._lengths.append(len(text))
             self.sizes.append(len(occurrences))
-            self.terms.extend(occurrences)
-            self._occurrences.extend(occurrences.values())
+            self.terms.fromlist([*occurrences])
+            self._occurrences.fromlist([*occurrences.values()])
             spelled = set(spelled_in(tokens))
             spelled |= headings[passage.heading_path]
             words.update(spelled)
-        self.frequencies = Counter(self.terms)
-        """Term or phrase -> passages that hold it."""
-        self.counts = Counts(
-            passages=len(self.sizes),
-            length=sum(self._lengths),
-            terms=Counter({term: number for term, number in self.frequencies.items() if not is_phrase(term)}),
-            words=words,
-        )
+        self.counts = Counts(len(self.sizes), sum(self._lengths), words=words)
+        frequencies = Counter(self.terms)
+        self.distinct = len(frequencies)
+        """How many different terms and phrases all passages hold together."""
+        for term, frequency in frequencies.items():
+            if is_phrase(term):
+                self.counts.phrases[phrase_place(term)] = frequency
+            else:
+                self.counts.terms[term] = frequency
 
-    def vectors(self, average_length: float, rarities: Mapping[int, float] | None = None) -> Iterator[SparseVector]:
-        """The vector of each passage.
-
-        Args:
-            average_length: terms in the corpus's texts on average.
-            rarities: of terms and phrases, where the engine does not multiply by them when it searches.
-        """
+    def vectors(self, average_length: float) -> Iterator[SparseVector]:
+        """The vector of each passage, where a text of the corpus has so many terms on average."""
         start = 0
         for length, size in zip(self._lengths, self.sizes, strict=True):
             own = slice(start, start + size)
             start += size
-            terms = self.terms[own].tolist()
             weights = saturated(self._occurrences[own].tolist(), length, average_length)
-            if rarities is not None:
-                weights = map(mul, weights, map(rarities.__getitem__, terms))
-            yield SparseVector(tuple(terms), tuple(weights))
+            yield SparseVector(tuple(self.terms[own]), tuple(weights))

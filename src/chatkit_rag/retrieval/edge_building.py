@@ -1,17 +1,18 @@
 """A generation for `EdgeIndex`, from pages and passages to its files."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from chatkit_rag.documents import Passage
 from chatkit_rag.errors import IndexError_
 from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.edge_processes import SliceProcess, has_room
-from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share, SliceWriter
+from chatkit_rag.retrieval.edge_slices import Share, SliceWriter
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.knowledge import Knowledge, shared_by
 from chatkit_rag.retrieval.manifest import PageRecord
@@ -61,8 +62,7 @@ def build(place: Path, content: Content) -> None:
         write_passages(place / PASSAGES, content.passages)
         (place / SLICES).mkdir()
         side_by_side = started.enter_context(ThreadPoolExecutor(len(shares)))
-        counted = list(side_by_side.map(_count, writers))
-        counts = sum((one.counts for one in counted), Counts())
+        counts = sum(side_by_side.map(_count, writers), Counts())
         knowledge = Knowledge.of(
             content.records,
             content.passages,
@@ -73,9 +73,8 @@ def build(place: Path, content: Content) -> None:
         )
         for name, file in knowledge.dump().items():
             (place / name).write_bytes(file)
-        corpora = [_corpus(counts, (other for other in counted if other is not one)) for one in counted]
         vectors = [content.vectors[share.rows.start : share.rows.stop] for share in shares]
-        list(side_by_side.map(_write, writers, corpora, vectors))
+        list(side_by_side.map(_write, writers, repeat(counts.average_length), vectors))
 
 
 def _share_out(place: Path, content: Content) -> list[Share]:
@@ -107,17 +106,13 @@ def _start(shares: Sequence[Share], started: ExitStack) -> Sequence[_Writer]:
     return [SliceWriter(share) for share in shares]
 
 
-def _corpus(counts: Counts, others: Iterable[Counted]) -> Corpus:
-    return Corpus(counts.passages, counts.average_length, [other.frequencies for other in others])
-
-
-def _count(writer: _Writer) -> Counted:
+def _count(writer: _Writer) -> Counts:
     return writer.count()
 
 
-def _write(writer: _Writer, corpus: Corpus, vectors: Sequence[Vector]) -> None:
+def _write(writer: _Writer, average_length: float, vectors: Sequence[Vector]) -> None:
     try:
-        writer.write(corpus, vectors)
+        writer.write(average_length, vectors)
     except Exception as exc:
         if type(exc) is not Exception:
             raise

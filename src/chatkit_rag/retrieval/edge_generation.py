@@ -98,7 +98,9 @@ class OpenGeneration:
             return Matches()
         filter_ = to_engine_filter(restriction) if restriction else None
         asked = knowledge.asked(query)
-        by_words = self._nearest(engine_vector(question_vector(asked.terms)), TERMS, limit, filter_)
+        # A slice would only know how rare terms are in it, so it does not weigh them: all passages count.
+        weighed = knowledge.lexicon.weighed(question_vector(asked.terms))
+        by_words = self._nearest(engine_vector(weighed), TERMS, limit, filter_)
         by_meaning: list[_Row] = []
         if vector is not None and len(vector) == knowledge.dimension:
             by_meaning = self._nearest(list(vector), MEANING, limit, filter_)

@@ -19,7 +19,8 @@ from subprocess import PIPE, Popen
 from typing import BinaryIO, Self, cast
 
 from chatkit_rag.errors import IndexError_
-from chatkit_rag.retrieval.edge_slices import Corpus, Counted, Share
+from chatkit_rag.retrieval.counting import Counts
+from chatkit_rag.retrieval.edge_slices import Share
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.generations import OwnFolder
 
@@ -68,7 +69,7 @@ class SliceProcess:
     def __exit__(self, *_exc: object) -> None:
         self._begun.close()
 
-    def count(self) -> Counted:
+    def count(self) -> Counts:
         """See `SliceWriter.count`.
 
         Raises:
@@ -76,19 +77,19 @@ class SliceProcess:
         """
         try:
             self._send(self._share)
-            counted: Counted = pickle.load(self._from_it)  # noqa: S301 - from a process of our own
+            counts: Counts = pickle.load(self._from_it)  # noqa: S301 - from a process of our own
         except (BrokenPipeError, EOFError, pickle.UnpicklingError) as exc:  # the last where it ends within its answer
             raise self._failure() from exc
-        return counted
+        return counts
 
-    def write(self, corpus: Corpus, vectors: Sequence[Vector]) -> None:
+    def write(self, average_length: float, vectors: Sequence[Vector]) -> None:
         """See `SliceWriter.write`; returns when the slices are complete.
 
         Raises:
             IndexError_: the engine cannot write them.
         """
         with contextlib.suppress(BrokenPipeError):  # what it stumbled over, it says itself
-            self._send(corpus)
+            self._send(average_length)
             for start in range(0, len(vectors), _SENT):
                 self._send(array("f", chain.from_iterable(vectors[start : start + _SENT])))
         failure = self._failure()

@@ -1,10 +1,9 @@
 """The slices of a generation: shards of the engine, each written once and from then on only searched.
 
-Passages are shared out. Who has a share reads it, hears what was counted of the others, and writes its slices.
+Passages are shared out. Who has a share reads it, hears how long all texts are on average, and writes its slices.
 """
 
 import shutil
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -17,7 +16,7 @@ import qdrant_edge as engine
 from chatkit_rag.documents import Passage
 from chatkit_rag.retrieval.analysis import SparseVector, analyser_of
 from chatkit_rag.retrieval.copying import copy_sparse
-from chatkit_rag.retrieval.counting import Counts, Reading, rarity
+from chatkit_rag.retrieval.counting import Counts, Reading
 from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import flags
 from chatkit_rag.retrieval.index import MEANING, TERMS
@@ -50,29 +49,6 @@ class Share(NamedTuple):
     longer than to write them."""
 
 
-class Frequencies(NamedTuple):
-    """How many passages hold each term and phrase. Flat arrays: they are sent in no time."""
-
-    terms: "array[int]"
-    numbers: "array[int]"
-
-
-class Counted(NamedTuple):
-    """What was counted of a share."""
-
-    counts: Counts
-    frequencies: Frequencies
-
-
-class Corpus(NamedTuple):
-    """What must be known of all shares before the slices of one can be written."""
-
-    passages: int
-    average_length: float
-    others: Sequence[Frequencies]
-    """Of the other shares."""
-
-
 class SliceWriter:
     """Reads a share, and writes its slices."""
 
@@ -96,33 +72,28 @@ class SliceWriter:
     def _reading(self) -> Reading:
         return Reading(self._passages, analyser_of(self._share.language))
 
-    def count(self) -> Counted:
+    def count(self) -> Counts:
         """Reads the share."""
-        frequencies = self._reading.frequencies
-        flat = Frequencies(array("I", frequencies), array("I", frequencies.values()))
-        return Counted(self._reading.counts, flat)
+        return self._reading.counts
 
-    def write(self, corpus: Corpus, vectors: Iterable[Vector]) -> None:
-        """Writes the slices; `vectors` are those of the share's passages, in their order, where they have any."""
-        points = self._points(corpus, iter(vectors))
+    def write(self, average_length: float, vectors: Iterable[Vector]) -> None:
+        """Writes the slices.
+
+        Args:
+            average_length: the mean number of terms in a passage's text, over all shares.
+            vectors: those of the share's passages, in their order, where they have any.
+        """
+        points = self._points(average_length, iter(vectors))
         for rows in self._cut():
             self._write_slice(self._share.slices / f"{rows.start:08}", islice(points, len(rows)))
 
-    def _points(self, corpus: Corpus, vectors: Iterator[Vector]) -> Iterator[engine.Point]:
-        # An engine knows how rare a term is in its own slice only, so the rarity among all passages is in the vectors.
-        words = self._reading.vectors(corpus.average_length, self._rarities(corpus))
+    def _points(self, average_length: float, vectors: Iterator[Vector]) -> Iterator[engine.Point]:
+        words = self._reading.vectors(average_length)
         for row, passage, said in zip(self._share.rows, self._passages, words, strict=True):
             vector: dict[str, Any] = {TERMS: engine_vector(said)}
             if self._share.dimension:
                 vector[MEANING] = list(next(vectors))
             yield engine.Point(row, vector, _payload(passage, has_sites=self._share.has_sites))
-
-    def _rarities(self, corpus: Corpus) -> dict[int, float]:
-        elsewhere = [dict(zip(other.terms, other.numbers, strict=True)) for other in corpus.others]
-        return {
-            term: rarity(number + sum(other.get(term, 0) for other in elsewhere), corpus.passages)
-            for term, number in self._reading.frequencies.items()
-        }
 
     def _write_slice(self, place: Path, points: Iterator[engine.Point]) -> None:
         made = place if self._scratch is None else self._scratch / place.name
@@ -140,7 +111,7 @@ class SliceWriter:
     def _cut(self) -> list[range]:
         """The rows of each slice: as few slices as may be, alike in length."""
         rows = self._share.rows
-        if len(self._reading.frequencies) + _PASSAGE * len(rows) <= _SLICE:
+        if self._reading.distinct + _PASSAGE * len(rows) <= _SLICE:
             return [rows] if rows else []
         number, passages, held, start = 1, 0, set[int](), 0
         for size in self._reading.sizes:
@@ -188,12 +159,7 @@ def _create(place: Path, share: Share) -> engine.EdgeShard:
 
 def _payload(passage: Passage, *, has_sites: bool) -> dict[str, Any]:
     """What a passage may be filtered by."""
-    payload: dict[str, Any] = {
-        "path": passage.path,
-        "anchor": passage.anchor,
-        "title": passage.title,
-        "url": passage.url,
-    }
+    payload: dict[str, Any] = {"path": passage.path}
     if has_sites:
         payload["site"] = passage.site
     if passage.metadata:

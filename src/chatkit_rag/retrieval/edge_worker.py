@@ -2,7 +2,8 @@
 
     python -m chatkit_rag.retrieval.edge_worker [SCRATCH]
 
-It is sent a `Share`, answers with what it `Counted`, is sent the `Corpus`, then vectors, and ends when all is written.
+It is sent a `Share`, answers with its `Counts`, is sent the mean length of all texts, then vectors, and ends when all
+is written.
 Everything comes and goes pickled.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from chatkit_rag.retrieval.edge_slices import Corpus, Share, SliceWriter
+from chatkit_rag.retrieval.edge_slices import Share, SliceWriter
 from chatkit_rag.retrieval.embedding import Vector
 
 
@@ -28,8 +29,8 @@ def main(incoming: BinaryIO, outgoing: BinaryIO, scratch: Path | None) -> int:
         writer = SliceWriter(share, scratch=scratch)
         pickle.dump(writer.count(), outgoing, pickle.HIGHEST_PROTOCOL)
         outgoing.flush()
-        corpus: Corpus = pickle.load(incoming)  # noqa: S301 - from the process that started this one
-        writer.write(corpus, _received(incoming, share.dimension))
+        average_length: float = pickle.load(incoming)  # noqa: S301 - from the process that started this one
+        writer.write(average_length, _received(incoming, share.dimension))
     except (BrokenPipeError, EOFError):
         return 1
     return 0

@@ -19,7 +19,7 @@ front matter has of them: their text in ISO 8601, and their values."""
 Bound = float | date
 """A number, or a day or moment, which is compared with the ISO 8601 dates of front matter."""
 
-OWN = {"site", "path", "anchor", "title", "url"}
+OWN = {"site", "path"}
 """Fields of the passage itself; every other is of its metadata."""
 
 _UNNAMED = re.compile(r'["\\]')

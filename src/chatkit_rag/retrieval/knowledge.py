@@ -22,8 +22,9 @@ from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
 from chatkit_rag.retrieval.manifest import PageRecord, dump_records, load_records
+from chatkit_rag.retrieval.phrases import PHRASES
 
-FORMAT = 5
+FORMAT = 6
 """Of a generation's files and points; raised when older code could not read them."""
 
 FILES = ("generation.json", "lexicon.json", "pages.jsonl")
@@ -106,7 +107,9 @@ class Knowledge:
         """The knowledge of a generation to be, of whose passages all is counted."""
         return cls(
             analyser=analyser_of(language),
-            lexicon=Lexicon(passages=counts.passages, frequencies=counts.terms, words=counts.words),
+            lexicon=Lexicon(
+                passages=counts.passages, frequencies=counts.terms, phrases=counts.phrases, words=counts.words
+            ),
             records=sorted(records, key=lambda record: (record.document.path, record.site)),
             fields=field_kinds(passages),
             shared=shared_by(passages),
@@ -116,7 +119,11 @@ class Knowledge:
 
     def dump(self) -> dict[str, bytes]:
         """The contents of `FILES`, by name."""
-        frequencies = {str(term): frequency for term, frequency in self.lexicon.frequencies.items()}
+        lexicon = {
+            "frequencies": {str(term): frequency for term, frequency in self.lexicon.frequencies.items()},
+            "phrases": list(self.lexicon.phrases),
+            "words": dict(self.lexicon.words),
+        }
         about = {
             "format": FORMAT,
             "language": self.analyser.language,
@@ -128,7 +135,7 @@ class Knowledge:
         }
         return {
             "generation.json": orjson.dumps(about),
-            "lexicon.json": orjson.dumps({"frequencies": frequencies, "words": dict(self.lexicon.words)}),
+            "lexicon.json": orjson.dumps(lexicon),
             "pages.jsonl": dump_records(self.records),
         }
 
@@ -146,11 +153,14 @@ class Knowledge:
         if about["format"] < FORMAT:
             raise IndexUnreadable("it was written by an older chatkit-rag; remove it, and index the pages again")
         counts = orjson.loads(files["lexicon.json"])
+        if len(counts["phrases"]) != PHRASES:
+            raise ValueError("some phrases are missing")
         return cls(
             analyser=analyser_of(about["language"]),
             lexicon=Lexicon(
                 passages=about["passages"],
                 frequencies={int(term): frequency for term, frequency in counts["frequencies"].items()},
+                phrases=counts["phrases"],
                 words=counts["words"],
             ),
             records=load_records(files["pages.jsonl"]),

@@ -3,24 +3,25 @@
 From that, how well a heading fits a question, and whether the corpus answers it at all. Arithmetic over counts; no IO.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import mul
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
 from chatkit_rag.memo import Memo
-from chatkit_rag.retrieval.analysis import Analyser
+from chatkit_rag.retrieval.analysis import Analyser, SparseVector
 from chatkit_rag.retrieval.counting import rarity
-from chatkit_rag.retrieval.phrases import phrases
+from chatkit_rag.retrieval.phrases import is_phrase, phrase_place, phrases
 from chatkit_rag.retrieval.segmentation import glued_names, is_latin, is_spelled, is_unspaced, is_word, letters, words
 
 _LEAST_COVERED = 0.25
 """The share of a question's weight below which a passage is about something else, however common its words are."""
 
 _REMEMBERED = 10_000
-"""Sets of terms whose weights are kept: those of headings, and of what they share with questions."""
+"""Terms whose rarities are kept, and sets of terms whose weights are: headings, and what they share with questions."""
 
 _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
@@ -39,11 +40,13 @@ class Lexicon:
     passages: int
     frequencies: Mapping[int, int]
     """Term number -> passages that hold it."""
+    phrases: Sequence[int]
+    """Passages that hold each phrase, by its `phrase_place`."""
     words: Mapping[str, int]
     """Word in lower case, stop words too -> passages that hold it; none of a script without spaces."""
     _alike: dict[tuple[int, str], list[str]] = field(init=False, repr=False, compare=False)
     """Words by their length and first letter."""
-    _rarities: dict[int, float] = field(init=False, repr=False, compare=False)
+    _rarities: Memo[int, float] = field(init=False, repr=False, compare=False)
     _highest: float = field(init=False, repr=False, compare=False)
     _weights: Memo[frozenset[int], float] = field(init=False, repr=False, compare=False)
 
@@ -52,21 +55,26 @@ class Lexicon:
         for word in self.words:
             alike.setdefault((len(word), word[0]), []).append(word)
         object.__setattr__(self, "_alike", alike)
-        rarities = {term: rarity(frequency, self.passages) for term, frequency in self.frequencies.items()}
-        object.__setattr__(self, "_rarities", rarities)
+        object.__setattr__(self, "_rarities", Memo(self.rarity, most=_REMEMBERED))
         object.__setattr__(self, "_highest", rarity(0, self.passages))
         object.__setattr__(self, "_weights", Memo(self._weigh, most=_REMEMBERED))
 
     def rarity(self, term: int) -> float:
-        """How rare a term is; the highest that there is where no passage holds it."""
-        return self._rarities.get(term, self._highest)
+        """How rare a term or phrase is; the highest that there is where no passage holds it."""
+        held = self.phrases[phrase_place(term)] if is_phrase(term) else self.frequencies.get(term, 0)
+        return rarity(held, self.passages)
+
+    def weighed(self, question: SparseVector) -> SparseVector:
+        """A question's vector with rarities multiplied in, for an engine that does not know them."""
+        values = map(mul, question.values, map(self._rarities.__getitem__, question.indices))
+        return SparseVector(question.indices, tuple(values))
 
     def weight(self, terms: Iterable[int]) -> float:
         """The rarities of distinct terms, summed."""
         return self._weights[frozenset(terms)]
 
     def _weigh(self, terms: frozenset[int]) -> float:
-        return sum(map(self.rarity, terms))
+        return sum(map(self._rarities.__getitem__, terms))
 
     def agreement(self, asked: Collection[int], heading: Collection[int]) -> float:
         """How well a heading says what is asked: 1 where it says that and nothing else, 0 where nothing of it.

@@ -7,7 +7,6 @@ import anyio.to_thread
 from pydantic import BaseModel
 
 from chatkit_rag.context import RequestContext
-from chatkit_rag.documents import page_url
 from chatkit_rag.errors import IndexMissing
 from chatkit_rag.retrieval.filters import Filter, NoneOf
 from chatkit_rag.retrieval.index import PassageIndex
@@ -138,11 +137,5 @@ def _admitted(records: Iterable[PageRecord], seen: Filter) -> list[PageRecord]:
     return [
         record
         for record in records
-        if seen.admits_page(
-            record.document.metadata,
-            site=record.site,
-            path=record.document.path,
-            title=record.document.title,
-            url=page_url(record.base_url, record.document.address or record.document.path),
-        )
+        if seen.admits_page(record.document.metadata, site=record.site, path=record.document.path)
     ]
