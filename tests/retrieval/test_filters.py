@@ -15,6 +15,6 @@ def test_a_field_that_wants_no_index_is_one_all_the_same():
 
 
 def test_what_is_called_as_a_field_of_the_passage_itself_is_none():
-    pages = [passage("/a", "A", "A.", {"site": 1, "title": "A"}), passage("/b", "B", "B.", {"site": "one"})]
+    pages = [passage("/a", "A", "A.", {"site": 1, "path": "A"}), passage("/b", "B", "B.", {"site": "one"})]
 
     assert field_kinds(pages) == {}
