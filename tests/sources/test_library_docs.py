@@ -155,13 +155,13 @@ async def test_a_service_that_hangs_is_waited_for_so_long_and_after_three_times_
 ):
     context7.hangs = True
     for service in (Context7(url=context7.api), Context7Mcp(url=context7.mcp)):
-        options = LibraryDocsOptions(seconds=0.1)
+        options = LibraryDocsOptions(seconds=0.5)
         async with opened(LibraryDocsSource(service, options=options)) as source:
             context7.asked.clear()
             for number in range(4):
                 begun = asyncio.get_running_loop().time()
                 assert await source.search(f"{QUESTION} {number}", ADA) == Retrieved()
-                assert asyncio.get_running_loop().time() - begun < 1.0
+                assert asyncio.get_running_loop().time() - begun < 5.0
         assert len(context7.asked) == 3
 
 

@@ -15,7 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -130,10 +130,16 @@ class Generations:
 
     def _publish(self, workplace: Path) -> None:
         existing = self._numbers()
+        before = ""
+        with suppress(IndexUnreadable):  # a pointer that is damaged is mended here
+            served = self.current()
+            before = served.path.name if served else ""
         generation = self._directory / f"{_PREFIX}{max(existing, default=0) + 1}"
         workplace.rename(generation)
         self._point_at(generation.name)
-        for number in sorted(existing, reverse=True)[self._keep - 1 :]:
+        # What was served goes last: who has gone back to it may want to again, and not to what was no good.
+        old = sorted(existing, key=lambda number: (f"{_PREFIX}{number}" == before, number), reverse=True)
+        for number in old[self._keep - 1 :]:
             shutil.rmtree(self._directory / f"{_PREFIX}{number}", ignore_errors=True)
 
     def _point_at(self, name: str) -> None:

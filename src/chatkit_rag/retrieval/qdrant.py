@@ -171,7 +171,7 @@ class QdrantIndex(GenerationIndex):
             await self._unpublished.clear()
         # It is published: what goes wrong from here on is mended by the next look, and the next builder.
         with contextlib.suppress(IndexError_):
-            await self._remove_old(number)
+            await self._remove_old(number, before)
             await self._current(at_once=True)
         return f"gen-{number}"
 
@@ -190,9 +190,14 @@ class QdrantIndex(GenerationIndex):
             await self._server.delete(number)
         self._served, self._looked_up = None, -1.0
 
-    async def _remove_old(self, current: int) -> None:
-        """Removes what is neither kept nor under construction: a builder that is late finds the alias moved."""
-        kept = (await self._server.whole())[-self._keep :]
+    async def _remove_old(self, current: int, before: str | None) -> None:
+        """Removes what is neither kept nor under construction: a builder that is late finds the alias moved.
+
+        What was served `before` is kept before newer ones: who has gone back to it may want to again.
+        """
+        whole = await self._server.whole()
+        whole.sort(key=lambda number: (number >= current, self._server.name_of(number) == before, number))
+        kept = whole[-self._keep :]
         for number in await self._server.numbers():
             if number not in kept and number < current:
                 with contextlib.suppress(IndexError_):

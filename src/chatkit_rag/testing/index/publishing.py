@@ -76,6 +76,19 @@ class Publishing(Part):
         assert third not in (first, second)
         await index.close()
 
+    @requires("generations")
+    async def test_what_was_gone_back_to_outlasts_what_was_no_good(self, make_index: MakeIndex) -> None:
+        index = make_index()
+        good = await index.publish(*course())
+        await index.publish([record(_NEW)], [_NEW])
+        await index.activate(good)
+        await index.publish([record(_NEW)], [_NEW])
+
+        await index.activate(good)
+
+        assert paths((await index.search("process")).hits) == ["/nodes"]
+        await index.close()
+
     @requires("shared")
     async def test_another_index_finds_what_was_published(self, make_index: MakeIndex) -> None:
         writer, reader = make_index(), make_index()
