@@ -10,7 +10,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from chatkit_rag.errors import IndexError_, IndexUnreadable
 from chatkit_rag.retrieval import edge, edge_generation, edge_slices, generations, knowledge
 from chatkit_rag.retrieval.edge import EdgeIndex
 from chatkit_rag.retrieval.filters import Filter
+from chatkit_rag.retrieval.generations import Generations
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.manifest import PageRecord
 from chatkit_rag.testing.index_contract import WordsEmbedder
@@ -70,6 +71,29 @@ def paths(matches: Matches) -> list[str]:
 
 def copies(folder: Path) -> list[Path]:
     return list(folder.glob(f"{generations._PREFIX_OF_OWN}*"))
+
+
+class Gate:
+    """A function that is not carried out until the test has looked at what happens meanwhile."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._begun, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._begun.set()
+        assert self._open.wait(20)
+        return self._function(*arguments)
+
+    @asynccontextmanager
+    async def reached(self) -> AsyncIterator[None]:
+        """While somebody stands before it."""
+        try:
+            async with asyncio.timeout(10):
+                assert await asyncio.to_thread(self._begun.wait, 10)
+                yield
+        finally:
+            self._open.set()
 
 
 @pytest.fixture(autouse=True)
@@ -368,6 +392,35 @@ class TestTakingOver:
             assert await other.publish(*course({"/new": ("New", "A zeppelin flies.")})) == "gen-1"
 
         assert paths(await index.search("zeppelin")) == ["/new"]
+
+    async def test_who_asks_while_a_new_one_is_opened_has_the_one_before(
+        self, index: EdgeIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        async with EdgeIndex(folder) as other:
+            await other.publish(*course({"/new": ("New", "A zeppelin flies.")}))
+        gate = Gate(edge_generation.PrivateCopy)
+        monkeypatch.setattr(edge_generation, "PrivateCopy", gate)
+
+        finding = asyncio.ensure_future(index.search("zeppelin"))
+        async with gate.reached():
+            assert paths(await index.search("node"))[0] == "/nodes"
+
+        assert paths(await finding) == ["/new"]
+
+    async def test_what_another_one_names_is_taken_over_while_this_one_builds(
+        self, index: EdgeIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        await index.publish(*course({"/new": ("New", "A zeppelin flies.")}))
+        assert await index.generation() == "gen-2"
+        gate = Gate(edge.build)
+        monkeypatch.setattr(edge, "build", gate)
+
+        building = asyncio.ensure_future(index.publish(*course(PAGES)))
+        async with gate.reached():
+            Generations(folder)._point_at("gen-1")  # as another builder does, which has the lock then
+            assert paths(await index.search("node"))[0] == "/nodes"
+
+        assert await building == "gen-3"
 
     @pytest.mark.parametrize("keep", [1, 2])
     async def test_searches_go_on_while_another_publishes(self, index: EdgeIndex, folder: Path, keep: int):

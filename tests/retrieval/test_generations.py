@@ -129,6 +129,21 @@ class TestCurrent:
 
         assert folders(tmp_path) == {"gen-10", "gen-11"}
 
+    def test_all_of_it_is_on_the_disk_before_it_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        synced: list[str] = []
+
+        def sync(descriptor: int) -> None:
+            synced.append(Path(f"/dev/fd/{descriptor}").readlink().name)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        with Generations(tmp_path).building() as place:
+            (place / "slices" / "one").mkdir(parents=True)
+            (place / "slices" / "one" / "points").write_text("some")
+            (place / "file").write_text("more")
+
+        assert set(synced[:5]) == {place.name, "slices", "one", "points", "file"}
+        assert synced[5:] == [tmp_path.name, "CURRENT.new", tmp_path.name]
+
     def test_other_users_may_read_it(self, tmp_path: Path):
         publish(tmp_path, "one")
         umask = os.umask(0)

@@ -61,6 +61,8 @@ class EdgeIndex(GenerationIndex):
         self._generations = Generations(self._directory, keep=keep)
         self._unpublished = VectorJournal(self._directory / JOURNAL)
         self._worker: ThreadPoolExecutor | None = None
+        self._builder: ThreadPoolExecutor | None = None
+        """What takes the lock of the directory, which may take long; who searches waits for the worker only."""
         self._opened: OpenGeneration | None = None
         self._refused: tuple[Published, float] | None = None
         """What could not be opened, and until when it is not tried again."""
@@ -78,11 +80,14 @@ class EdgeIndex(GenerationIndex):
         with anyio.CancelScope(shield=True):  # who is cancelled closes all the more
             async with self._opening:
                 opened, self._opened = self._opened, None
-                if self._worker is not None:
+                if opened is not None:
+                    await asyncio.wrap_future(self._submit(opened.close))
+                builder, self._builder = self._builder, None
+                worker, self._worker = self._worker, None
+                for thread in filter(None, (builder, worker)):
                     # It may still be at work on what was cancelled; whoever waits for it lets the others go on.
-                    await asyncio.wrap_future(self._submit(opened.close if opened is not None else _nothing))
-                    self._worker.shutdown(wait=True)
-                    self._worker = None
+                    await asyncio.wrap_future(thread.submit(_nothing))
+                    thread.shutdown(wait=True)
             if self._embedder is not None:
                 await self._embedder.close()
 
@@ -131,7 +136,7 @@ class EdgeIndex(GenerationIndex):
             current = self._generations.current()
             return current.path.name if current else ""
 
-        name = await asyncio.wrap_future(self._submit(build_and_name))
+        name = await self._change(build_and_name)
         if self._embedder is not None:
             await self._unpublished.clear()
         if self._opened is not None:  # who searches goes on with the new one; who only builds needs none
@@ -140,7 +145,7 @@ class EdgeIndex(GenerationIndex):
 
     async def activate(self, generation: str) -> None:
         """See `PassageIndex.activate`."""
-        await asyncio.wrap_future(self._submit(partial(self._generations.activate, generation)))
+        await self._change(partial(self._generations.activate, generation))
         await self._current(or_before=False)
 
     async def _knowledge(self, *, at_once: bool = False) -> Knowledge | None:  # noqa: ARG002 - to look costs nothing
@@ -170,10 +175,14 @@ class EdgeIndex(GenerationIndex):
     async def _current(self, *, or_before: bool = True) -> "OpenGeneration | None":
         """The generation that `CURRENT` names, opened; a swap happens between two searches, never within one.
 
+        Who finds a new one waits until it is open, and whoever asks meanwhile has the one before.
+
         One that cannot be opened is tried again each minute; `or_before` serves the one before meanwhile, if there is.
         """
         if self._serves(self._named(or_before=or_before), or_before=or_before):
             return self._opened
+        if self._opened is not None and or_before and self._opening.locked():
+            return self._opened  # somebody is opening it, and is the only one who waits
         async with self._opening:
             while (published := self._named(or_before=or_before)) is not None:
                 if self._serves(published, or_before=or_before):
@@ -225,6 +234,11 @@ class EdgeIndex(GenerationIndex):
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-index")
         return self._worker.submit(work)
+
+    async def _change(self, change: "Callable[[], _Result]") -> "_Result":
+        if self._builder is None:
+            self._builder = ThreadPoolExecutor(1, thread_name_prefix="chatkit-rag-build")
+        return await asyncio.wrap_future(self._builder.submit(change))
 
 
 def _nothing() -> None:

@@ -135,7 +135,11 @@ class Generations:
             served = self.current()
             before = served.path.name if served else ""
         generation = self._directory / f"{_PREFIX}{max(existing, default=0) + 1}"
+        # All of it is on the disk before it is named: should the power fail, what `CURRENT` names is whole.
+        for path in (workplace, *workplace.rglob("*")):
+            _sync(path)
         workplace.rename(generation)
+        _sync(self._directory)
         self._point_at(generation.name)
         # What was served goes last: who has gone back to it may want to again, and not to what was no good.
         old = sorted(existing, key=lambda number: (f"{_PREFIX}{number}" == before, number), reverse=True)
@@ -149,6 +153,7 @@ class Generations:
             file.flush()
             os.fsync(file.fileno())
         pointer.replace(self._pointer)
+        _sync(self._directory)
 
     def _sweep(self) -> None:
         """Removes what a builder that died left behind; the lock is ours, so nobody is at work on it."""
@@ -158,6 +163,16 @@ class Generations:
     def _numbers(self) -> list[int]:
         names = (path.name.removeprefix(_PREFIX) for path in self._directory.glob(f"{_PREFIX}*"))
         return [int(name) for name in names if name.isdecimal()]
+
+
+def _sync(path: Path) -> None:
+    """Returns when a file is on the disk, or what a folder holds by name."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened, nor a file be synced that is open for reading
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class OwnFolder:
