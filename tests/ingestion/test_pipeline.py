@@ -3,7 +3,7 @@
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -54,6 +54,21 @@ def publish(site: Site, names: list[str]) -> str:
     site.answers = {f"/{name}": Answer.page(name, etag=f'"{name}"') for name in names}
     site.answers["/sitemap.xml"] = Answer.sitemap(*(f"{site.address}/{name}" for name in names))
     return f"{site.address}/sitemap.xml"
+
+
+def together(*names: str) -> Callable[[str], AsyncIterator[Document]]:
+    """Sources of a page each, by their names, none of which gives its own before all are read."""
+    reading: set[str] = set()
+    all_read = anyio.Event()
+
+    async def documents(name: str) -> AsyncIterator[Document]:
+        reading.add(name)
+        if reading == set(names):
+            all_read.set()
+        await all_read.wait()
+        yield Document(path=f"/{name}", title=name, sections=(Section(heading_path=(name,), blocks=("Text.",)),))
+
+    return documents
 
 
 class TestFolders:
@@ -373,15 +388,7 @@ class TestDocuments:
     async def test_of_two_readings_at_once_none_undoes_the_other(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ):
-        reading: set[str] = set()
-        both = anyio.Event()
-
-        async def documents(name: str) -> AsyncIterator[Document]:
-            reading.add(name)
-            if len(reading) == 2:
-                both.set()
-            await both.wait()
-            yield Document(path=f"/{name}", title=name, sections=(Section(heading_path=(name,), blocks=("Text.",)),))
+        documents = together("a", "b")
 
         async def read(name: str) -> None:
             async with EdgeIndex(tmp_path / "index") as index:
@@ -396,15 +403,7 @@ class TestDocuments:
         assert "waiting until it is done" in caplog.text
 
     async def test_of_two_readings_into_one_index_object_none_undoes_the_other(self, index: EdgeIndex):
-        reading: set[str] = set()
-        both = anyio.Event()
-
-        async def documents(name: str) -> AsyncIterator[Document]:
-            reading.add(name)
-            if len(reading) == 2:
-                both.set()
-            await both.wait()
-            yield Document(path=f"/{name}", title=name, sections=(Section(heading_path=(name,), blocks=("Text.",)),))
+        documents = together("a", "b")
 
         async with anyio.create_task_group() as tasks:
             for name in "ab":

@@ -25,9 +25,9 @@ _WHOLE = 2**53
 """Up to here, JSON's numbers are the same everywhere."""
 
 _LAYOUT = re.compile(
-    "id|title|slug|url|aliases|image|icon|template|layout|format|hide|hero|banner|head|search|order|weight|prev|next|sidebar|toc"
-    "|(?:sidebar|hide|toc|pagination|nav)_.*|displayed_sidebar|parse_number_prefixes|custom_edit_url|editUrl|pagefind"
-    "|tableOfContents|has_children|has_toc"
+    "id|title|slug|url|aliases|image|icon|template|layout|format|hide|hero|banner|head|search|order|weight|prev|next"
+    "|sidebar|toc|(?:sidebar|hide|toc|pagination|nav)_.*|displayed_sidebar|parse_number_prefixes|custom_edit_url"
+    "|editUrl|pagefind|tableOfContents|has_children|has_toc"
 )
 """How the generators of sites (Docusaurus, MkDocs, Hugo, Starlight, Just the Docs) show a page."""
 
