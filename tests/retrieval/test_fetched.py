@@ -25,6 +25,8 @@ from chatkit_rag.testing.index.part import course, passage, paths, record
 pytestmark = pytest.mark.anyio
 
 NEW = passage("/new", "New", "A zeppelin flies.")
+SILENT = 0
+"""In place of a status, where none was sent."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +47,20 @@ async def build(folder: Path, archive: Path, *published: Any) -> Path:
     return archive
 
 
+def silent(archive: Path) -> Path:
+    """The file that keeps a server of the archive from answering."""
+    return archive.with_suffix(".silent")
+
+
 @asynccontextmanager
 async def serving(archive: Path, *, tags: bool = True) -> AsyncIterator[tuple[str, list[int]]]:
-    """The address of the file, which answers with ETags or without, and the statuses that were given."""
+    """The address of the file, which answers with ETags, without, or not at all, and the statuses that were given."""
     statuses: list[int] = []
 
     async def get(request: web.Request) -> web.StreamResponse:
+        if silent(archive).exists():
+            statuses.append(SILENT)
+            await anyio.sleep_forever()
         if not archive.exists():
             statuses.append(503)
             return web.Response(status=503)
@@ -256,6 +266,21 @@ class TestFetching:
             with pytest.raises(IndexUnavailable, match="answered 503"):
                 async with FetchedIndex(url, tmp_path / "another"):
                     pytest.fail("it opened")
+
+    async def test_it_is_closed_at_once_also_while_its_server_says_nothing(self, built: Path, tmp_path: Path):
+        async with serving(built) as (url, statuses):
+            index = FetchedIndex(url, tmp_path / "fetched", refresh=0.02)
+            await index.open()
+            silent(built).touch()
+
+            async def says_nothing() -> bool:
+                return statuses[-1] == SILENT
+
+            await until(says_nothing)
+            begun = anyio.current_time()
+            await index.close()
+
+        assert anyio.current_time() - begun < 15  # its patience with a server that it listens to is thirty
 
     async def test_a_file_is_looked_at_again_too(self, built: Path, tmp_path: Path):
         async with FetchedIndex(str(built), tmp_path / "fetched", refresh=0.02) as index:

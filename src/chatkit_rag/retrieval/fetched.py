@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import logging
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import anyio.to_thread
@@ -26,6 +27,10 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 60.0
 """Seconds that a process waits for another one that fetches the same."""
 _BLOCK = 1 << 18
+_LOOKED_UP = 0.2
+"""Seconds between two looks whether all is to end."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class _Archive:
         part = self.directory / "download.part"
         try:
             if self.source.startswith(("http://", "https://")):
-                now = asyncio.run(self._download(part, before))
+                now = asyncio.run(self._unless_stopped(self._download(part, before)))
                 archive = part
             else:
                 archive = Path(self.source)
@@ -77,6 +82,16 @@ class _Archive:
             noted.write_bytes(orjson.dumps(now))
         finally:
             part.unlink(missing_ok=True)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """What `work` gives; a server that says nothing keeps nobody from the end."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOKED_UP)
+            if self.stop.is_set():
+                task.cancel()
+                raise IndexUnavailable("the server is about to end")
+        return task.result()
 
     async def _download(self, part: Path, before: dict[str, Any]) -> dict[str, Any] | None:
         """Writes what is there now to `part`, and returns what it is; None where that is the same as before."""
@@ -98,8 +113,6 @@ class _Archive:
                 digest = hashlib.sha256()
                 with part.open("wb") as file:
                     async for block in response.content.iter_chunked(_BLOCK):
-                        if self.stop.is_set():
-                            raise IndexUnavailable("the server is about to end")
                         file.write(block)
                         digest.update(block)
                 tags = {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified")}
