@@ -107,6 +107,18 @@ def test_an_index_that_is_damaged_is_one_clear_line(tmp_path: Path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_dry_run_compares_with_the_file_and_leaves_nothing(docs: Path, tmp_path: Path):
+    index("docs", "--output", "course.index", "--data-dir", "first")
+    packed = (tmp_path / "course.index").read_bytes()
+    (docs / "belts.md").write_text("# Belts\n\nA belt drive is quiet.\n")
+
+    report = index("docs", "--output", "course.index", "--dry-run", "--data-dir", "second")
+
+    assert (report["added"], report["unchanged"]) == (1, 1)
+    assert not list((tmp_path / "second").rglob("gen-*"))
+    assert (tmp_path / "course.index").read_bytes() == packed
+
+
 @pytest.mark.usefixtures("docs")
 def test_a_file_of_another_version_is_indexed_anew(tmp_path: Path):
     index("docs", "--output", "course.index", "--data-dir", "first")

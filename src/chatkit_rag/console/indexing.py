@@ -1,8 +1,10 @@
 """What `index` does: brings the index in step with pages, packs it, or takes an older one."""
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -48,18 +50,25 @@ def index(settings: Settings, docs: str, choice: IndexChoice, *, output: Path | 
         return
     if settings.qdrant_url:
         raise ConfigurationError("an index on a Qdrant server needs no file: give --output, or --to and QDRANT_URL")
-    generations = Generations(settings.index_dir)
-    if output.is_file() and generations.current() is None:
-        try:
-            with generations.building() as place:
-                unpack(output, place)
-                check(place, called=str(output))
-        except IndexUnreadable as exc:
-            err.print(f"everything is indexed anew: {exc}")
-    report = index_pages(settings, docs, choice)
-    if not choice.dry_run and (current := generations.current()):
-        pack(current.path, output)
+    with ExitStack() as stack:
+        if output.is_file() and Generations(settings.index_dir).current() is None:
+            if choice.dry_run:  # which leaves nothing: what the pages are compared with lies elsewhere
+                elsewhere = stack.enter_context(TemporaryDirectory(prefix="chatkit-rag-"))
+                settings = settings.model_copy(update={"data_dir": Path(elsewhere)})
+            _begin_with(output, settings)
+        report = index_pages(settings, docs, choice)
+        if not choice.dry_run and (current := Generations(settings.index_dir).current()):
+            pack(current.path, output)
     print_json(report.to_json())
+
+
+def _begin_with(archive: Path, settings: Settings) -> None:
+    try:
+        with Generations(settings.index_dir).building() as place:
+            unpack(archive, place)
+            check(place, called=str(archive))
+    except IndexUnreadable as exc:
+        err.print(f"everything is indexed anew: {exc}")
 
 
 def activate(settings: Settings, generation: str) -> None:

@@ -23,6 +23,9 @@ _LEAST_COVERED = 0.25
 _REMEMBERED = 10_000
 """Terms whose rarities are kept, and sets of terms whose weights are: headings, and what they share with questions."""
 
+_SMALL = 32
+"""Terms of the largest set that is kept: a heading has fewer, and what somebody pastes may have thousands."""
+
 _SHORT = 3
 """Words of so few letters are mended only where a letter is missing or two are swapped: GPU is not CPU."""
 _LONG = 8
@@ -57,7 +60,7 @@ class Lexicon:
         object.__setattr__(self, "_alike", alike)
         object.__setattr__(self, "_rarities", Memo(self.rarity, most=_REMEMBERED))
         object.__setattr__(self, "_highest", rarity(0, self.passages))
-        object.__setattr__(self, "_weights", Memo(self._weigh, most=_REMEMBERED))
+        object.__setattr__(self, "_weights", Memo(self._weigh, most=_REMEMBERED, keeps=_is_small))
 
     def rarity(self, term: int) -> float:
         """How rare a term or phrase is; the highest that there is where no passage holds it."""
@@ -200,6 +203,10 @@ class Lexicon:
         found = extract(word, near, scorer=OSA.distance, score_cutoff=slips, limit=None)
         best = min(found, key=lambda match: (match[1], -self.words[match[0]], match[0]), default=None)
         return best[0] if best else word
+
+
+def _is_small(terms: frozenset[int]) -> bool:
+    return len(terms) <= _SMALL
 
 
 def _is_short_slip(word: str, candidate: str) -> bool:
