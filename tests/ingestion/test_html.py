@@ -314,7 +314,8 @@ class TestTrouble:
         with contextlib.suppress(BrokenPage):
             read_html(html, fallback="T")
 
-        assert time.process_time() - started < 5
+        # Up to five where coverage is measured on a busy machine; what is not linear takes half a minute and more.
+        assert time.process_time() - started < 20
 
     @pytest.mark.parametrize("html", ["<div>" * 100_000, "<p>x" * 200_000], ids=["deep", "many"])
     def test_one_that_is_too_much_says_what_is_wrong_with_it(self, html: str):

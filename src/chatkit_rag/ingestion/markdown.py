@@ -56,7 +56,7 @@ class BrokenPage(ValueError):
 
 def without_controls(text: str) -> str:
     """The text without characters that nobody sees, and that terminals obey; line ends and tabs stay."""
-    return _UNSEEN.sub("", text)
+    return text if text.isprintable() else _UNSEEN.sub("", text)  # most are, and this tells so in no time
 
 
 def holds_controls(text: str) -> bool:
