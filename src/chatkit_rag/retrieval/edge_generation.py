@@ -18,7 +18,7 @@ from chatkit_rag.retrieval.embedding import Vector
 from chatkit_rag.retrieval.filters import Filter
 from chatkit_rag.retrieval.generations import PrivateCopy, Published, damaged
 from chatkit_rag.retrieval.index import MEANING, TERMS, Around, Matches
-from chatkit_rag.retrieval.knowledge import FILES, Knowledge, text_digest
+from chatkit_rag.retrieval.knowledge import FILES, SECTION, Knowledge, text_digest
 from chatkit_rag.retrieval.passage_file import PassageFile
 
 _EXACTLY = engine.SearchParams(
@@ -108,10 +108,7 @@ class OpenGeneration:
             if row not in knowledge.known:
                 knowledge.get_to_know(row, self.passages.read(row))
         if where and not knowledge.unnamed.isdisjoint(where.fields):
-            by_words, by_meaning = (
-                [one for one in found if where.admits(knowledge.known[one[0]].passage)]
-                for found in (by_words, by_meaning)
-            )
+            return knowledge.matches(asked, knowledge.admitted(where, by_words), knowledge.admitted(where, by_meaning))
         return knowledge.matches(asked, by_words, by_meaning)
 
     def around(self, passages: Sequence[Passage]) -> Mapping[str, Around]:
@@ -153,9 +150,7 @@ class OpenGeneration:
         if not 0 <= row + step < len(self.passages):
             return None
         here, beside = self.passages.read(row), self.passages.read(row + step)
-        is_same = all(
-            getattr(here, name) == getattr(beside, name) for name in ("site", "path", "anchor", "heading_path")
-        )
+        is_same = all(getattr(here, name) == getattr(beside, name) for name in SECTION)
         return beside if is_same else None
 
 

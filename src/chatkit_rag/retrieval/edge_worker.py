@@ -3,8 +3,7 @@
     python -m chatkit_rag.retrieval.edge_worker [SCRATCH]
 
 It is sent a `Share`, answers with its `Counts`, is sent the mean length of all texts, then vectors, and ends when all
-is written.
-Everything comes and goes pickled.
+is written. Everything comes and goes pickled.
 """
 
 import gc

@@ -17,7 +17,7 @@ from chatkit_rag.errors import IndexUnreadable
 from chatkit_rag.retrieval.analysis import Analyser, analyser_of
 from chatkit_rag.retrieval.counting import Counts
 from chatkit_rag.retrieval.embedding import passage_text
-from chatkit_rag.retrieval.filters import can_be_named, field_kinds, flags
+from chatkit_rag.retrieval.filters import Filter, can_be_named, field_kinds, flags
 from chatkit_rag.retrieval.fusion import by_score
 from chatkit_rag.retrieval.index import Matches
 from chatkit_rag.retrieval.lexicon import Lexicon
@@ -26,6 +26,9 @@ from chatkit_rag.retrieval.phrases import PHRASES
 
 FORMAT = 6
 """Of a generation's files and points; raised when older code could not read them."""
+
+SECTION = ("site", "path", "anchor", "heading_path")
+"""The fields that the pieces of one section have in common."""
 
 FILES = ("generation.json", "lexicon.json", "pages.jsonl")
 
@@ -179,6 +182,10 @@ class Knowledge:
         """Remembers a passage, and the ids of those beside it: most of what a search costs is to make passages."""
         self.known[id_] = Known(passage, frozenset(self.analyser.terms(passage.heading)), before, after)
 
+    def admitted(self, where: Filter, found: Iterable[Scored]) -> list[Scored]:
+        """Those of known points that a filter admits, for what an engine could not be asked."""
+        return [one for one in found if where.admits(self.known[one[0]].passage)]
+
     def forget(self) -> None:
         """Drops what it remembers of passages one by one; to free them all at once keeps the other threads waiting."""
         for remembered in (self.known, self._terms):
@@ -222,7 +229,7 @@ def make_payloads(passages: Sequence[Passage], *, embedded: bool) -> list[dict[s
         if truths := flags(payload["metadata"]):
             payload["flags"] = truths
     for first, second in pairwise(payloads):
-        if all(first[name] == second[name] for name in ("site", "path", "anchor", "heading_path")):
+        if all(first[name] == second[name] for name in SECTION):
             first["after"], second["before"] = second["id"], first["id"]
     if embedded:
         for payload, passage in zip(payloads, passages, strict=True):

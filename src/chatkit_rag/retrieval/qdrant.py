@@ -285,10 +285,7 @@ class QdrantIndex(GenerationIndex):
         first, near = await self._server.query(served.name, terms, comparable, restriction, limit)
         await self._get_to_know(served, (id_ for id_, _ in (*first, *near)))
         if unindexed:
-            first, near = (
-                [(id_, score) for id_, score in found if where.admits(knowledge.known[id_].passage)]
-                for found in (first, near)
-            )
+            first, near = knowledge.admitted(where, first), knowledge.admitted(where, near)
         return knowledge.matches(asked, first, near)
 
     async def _around(self, served: _Served, passages: Sequence[Passage]) -> Mapping[str, Around]:
